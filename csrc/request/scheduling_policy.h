@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/ids.h"
+#include "request/request.h"
+
+namespace blendserve {
+
+// What a policy may see of the scheduler when it decides. Block counts are of the whole pool.
+struct SchedulerView {
+  std::int64_t num_blocks = 0;
+  std::int64_t num_available_blocks = 0;  // free now, or freed by evicting cached prefixes nobody reads
+  std::int32_t block_size = 0;
+  std::int32_t num_running = 0;
+  std::int32_t max_batch_tokens = 0;
+};
+
+// Decides *which* request runs next and how wide a step is; the StepScheduler does the mechanics. One policy object
+// drives the engine and the simulator. A request that arrived is in exactly one state:
+//
+//   waiting   next() may offer it
+//   taken     the scheduler has it: admitted, or waiting for a prefix that another request is computing
+//   finished  it never comes back
+//
+// Calls come from one thread.
+class SchedulingPolicy {
+ public:
+  virtual ~SchedulingPolicy() = default;
+
+  // New requests, now waiting. The prompts stay valid for the life of the scheduler.
+  virtual void on_arrival(std::span<const Request> requests) = 0;
+
+  // The waiting request to admit next, or none. It stays waiting, and is offered again, until taken.
+  virtual std::optional<RequestId> next(const SchedulerView& view) = 0;
+  virtual void take(RequestId id) = 0;
+
+  // A taken request gave up its KV blocks (preempted, or its step failed) and is waiting again, ahead of its peers.
+  virtual void on_preempt(RequestId id) = 0;
+
+  // A request ended: `output_len` tokens were generated. It may still be waiting when it was cancelled.
+  virtual void on_finish(RequestId id, std::int32_t output_len) = 0;
+
+  // Tokens the next step may compute; decodes always run, the rest is for prefill.
+  virtual std::int32_t token_budget(const SchedulerView& view) = 0;
+
+  // The request to preempt among `running` (not empty, in order of admission) when a decode finds no free block.
+  virtual RequestId choose_victim(std::span<const RequestId> running) = 0;
+};
+
+}  // namespace blendserve

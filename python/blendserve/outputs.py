@@ -1,0 +1,65 @@
+"""What a finished request returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["CompletionOutput", "FinishReason", "RequestOutput", "TokenLogprob"]
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log-probability of one generated token under the model's own distribution (before temperature, top-k, top-p).
+
+    `top` holds the most likely tokens as (token id, log-probability), best first; its length is what was asked for.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionOutput:
+    """One answer of a request; a request with `n` choices has n of them.
+
+    `token_ids` are all tokens generated, a final stop token included; `text` leaves the stop token or stop string out
+    and is None for a model without a tokenizer. `stop_reason` is the stop string or stop token id that was met, None
+    for an end-of-sequence token or the length limit. `logprobs` has one entry per token, None when not asked for.
+    """
+
+    index: int
+    text: str | None
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    stop_reason: str | int | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutput:
+    """A finished request. `index` is its place in the input; the shortcuts read its first choice."""
+
+    index: int
+    prompt_token_ids: tuple[int, ...]
+    outputs: tuple[CompletionOutput, ...]
+    num_cached_tokens: int
+
+    @property
+    def text(self) -> str | None:
+        return self.outputs[0].text
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.outputs[0].token_ids
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return self.outputs[0].finish_reason
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        return self.outputs[0].logprobs
