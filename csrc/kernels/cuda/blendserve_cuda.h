@@ -68,7 +68,8 @@ BLENDSERVE_CUDA_API int32_t blendserve_decode_plan(const int32_t* host_kv_lens, 
 // Host only. `group` is num_heads / num_kv_heads.
 BLENDSERVE_CUDA_API int64_t blendserve_decode_workspace_bytes(int32_t group, int32_t head_dim, int32_t num_ctas);
 
-BLENDSERVE_CUDA_API int32_t blendserve_paged_decode(const struct blendserve_paged_decode_params* params, int64_t stream);
+BLENDSERVE_CUDA_API int32_t blendserve_paged_decode(const struct blendserve_paged_decode_params* params,
+                                                    int64_t stream);
 BLENDSERVE_CUDA_API int32_t blendserve_kv_append(const struct blendserve_kv_append_params* params, int64_t stream);
 
 #ifdef __cplusplus

@@ -8,7 +8,9 @@
 namespace blendserve::cuda {
 namespace {
 
-std::int64_t num_tiles(std::int32_t kv_len) { return (std::int64_t{kv_len} + kDecodeTileTokens - 1) / kDecodeTileTokens; }
+std::int64_t num_tiles(std::int32_t kv_len) {
+  return (std::int64_t{kv_len} + kDecodeTileTokens - 1) / kDecodeTileTokens;
+}
 
 void check_batch(const DecodeBatch& batch, std::span<std::byte> plan) {
   if (batch.num_ctas < 1 || batch.num_kv_heads < 1) {
@@ -25,7 +27,8 @@ void check_batch(const DecodeBatch& batch, std::span<std::byte> plan) {
                          "; a decoding row attends to itself at least, so it must be 1 or more");
     }
   }
-  const auto needed = decode_plan_bytes(static_cast<std::int32_t>(batch.kv_lens.size()), batch.num_kv_heads, batch.num_ctas);
+  const auto needed =
+      decode_plan_bytes(static_cast<std::int32_t>(batch.kv_lens.size()), batch.num_kv_heads, batch.num_ctas);
   if (static_cast<std::int64_t>(plan.size()) < needed) {
     throw InvalidInput("the plan buffer has " + std::to_string(plan.size()) + " bytes; this batch may need " +
                        std::to_string(needed) + " (decode_plan_bytes)");
@@ -55,14 +58,14 @@ class PlanWriter {
         close_cta();
       }
       const std::int64_t take = std::min(tiles - begin, cta_end_ - at_);
-      items_[header_->num_items++] = {.row = row,
-                                      .kv_head = kv_head,
-                                      .kv_begin = static_cast<std::int32_t>(begin * kDecodeTileTokens),
-                                      .kv_end = static_cast<std::int32_t>(
-                                          std::min<std::int64_t>(kv_len, (begin + take) * kDecodeTileTokens)),
-                                      .first_block = first_block,
-                                      .partial = kNoPartial,
-                                      .unused = {0, 0}};
+      items_[header_->num_items++] = {
+          .row = row,
+          .kv_head = kv_head,
+          .kv_begin = static_cast<std::int32_t>(begin * kDecodeTileTokens),
+          .kv_end = static_cast<std::int32_t>(std::min<std::int64_t>(kv_len, (begin + take) * kDecodeTileTokens)),
+          .first_block = first_block,
+          .partial = kNoPartial,
+          .unused = {0, 0}};
       begin += take;
       at_ += take;
     }

@@ -25,8 +25,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     const PartialRows parts{slots.states + first, slots.outputs + first * params.head_dim,
                             merge.partial_end - merge.partial_begin, group, params.head_dim};
     const SoftmaxState merged = parts.merged_state();
-    T* out = static_cast<T*>(params.out) + merge.row * params.out_stride +
-             (merge.kv_head * group + query) * params.head_dim;
+    T* out =
+        static_cast<T*>(params.out) + merge.row * params.out_stride + (merge.kv_head * group + query) * params.head_dim;
     for (int d = static_cast<int>(threadIdx.x) % 32; d < params.head_dim; d += 32) {
       out[d] = static_cast<T>(parts.merged_output(merged, d));
     }

@@ -280,7 +280,8 @@ struct DecodeScratch {
   std::uint64_t barriers[kDecodeWarps][kMaxDecodeStages];
 };
 
-// Joins what the warps computed for one item and writes the output, or the partial result. Ends with a barrier.
+// Joins what the warps computed for one item and writes the output, or the partial result. Warp 0 has a tile of every
+// item, so its maximum is finite. Ends with a barrier.
 template <typename T, int kHeadDim, int kQueryTiles>
 __device__ void write_item(const blendserve_paged_decode_params& params, const DecodeItem& item,
                            const GroupAttention<T, kHeadDim, kQueryTiles>& attention,
@@ -321,8 +322,8 @@ __device__ void write_item(const blendserve_paged_decode_params& params, const D
         sum.w += weight * part.w;
       }
       if (item.partial == kNoPartial) {
-        T* out = static_cast<T*>(params.out) + item.row * params.out_stride +
-                 (item.kv_head * group + head) * kHeadDim + d;
+        T* out =
+            static_cast<T*>(params.out) + item.row * params.out_stride + (item.kv_head * group + head) * kHeadDim + d;
         const float inverse = 1.0F / total.sum;
         *reinterpret_cast<uint2*>(out) = {ptx::pack<T>(sum.x * inverse, sum.y * inverse),
                                           ptx::pack<T>(sum.z * inverse, sum.w * inverse)};
@@ -355,6 +356,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const std::uint32_t barriers = ptx::shared_address(scratch.barriers[warp]);
     if (threadIdx.x % 32 == 0) {
+#pragma unroll 1
       for (int stage = 0; stage < num_stages; ++stage) {
         ptx::init_barrier(barriers + static_cast<std::uint32_t>(stage * 8), TileCopy<kHeadDim>::kArrivals);
       }

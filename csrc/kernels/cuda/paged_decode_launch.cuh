@@ -35,7 +35,8 @@ void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, co
   const int num_stages = std::min(kMaxDecodeStages, (shared_limit - kScratchBytes) / kStageBytes);
   if (num_stages < 1) {
     throw InvalidInput("this device has " + std::to_string(shared_limit) + " bytes of shared memory for a CTA, but " +
-                       std::to_string(kScratchBytes + kStageBytes) + " are needed; sm_80 and newer data-center GPUs have them");
+                       std::to_string(kScratchBytes + kStageBytes) +
+                       " are needed; sm_80 and newer data-center GPUs have them");
   }
   const int shared_bytes = num_stages * kStageBytes + kScratchBytes;
   auto* kernel = paged_decode_kernel<T, kHeadDim, kQueryTiles, TileCopy>;
