@@ -1,0 +1,84 @@
+"""Timing with events on the device, and what to write beside a result."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_HEAD_START_CYCLES = 400_000  # keeps the device busy while the host queues what is to be timed
+
+
+def median_us(call: Callable[[], object], *, seconds: float = 0.3) -> float:
+    """Median microseconds of one call over `seconds` of sustained load, after a warm-up."""
+    for _ in range(3):
+        call()
+    first = _event_us([call] * 3)
+    count = max(5, min(2000, int(seconds * 1e6 / max(1.0, statistics.median(first)))))
+    return statistics.median(_event_us([call] * count))
+
+
+def _event_us(calls: list[Callable[[], object]]) -> list[float]:
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(len(calls) + 1)]
+    torch.cuda._sleep(_HEAD_START_CYCLES)
+    events[0].record()
+    for call, event in zip(calls, events[1:], strict=True):
+        call()
+        event.record()
+    torch.cuda.synchronize()
+    return [1e3 * begin.elapsed_time(end) for begin, end in zip(events, events[1:], strict=False)]
+
+
+def together_us(
+    first: Callable[[], object],
+    second: Callable[[], object],
+    streams: tuple[torch.cuda.Stream, torch.cuda.Stream],
+    *,
+    repeats: int = 15,
+) -> float:
+    """Median microseconds from a common start until both have ended; `first` is queued first."""
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        with torch.cuda.stream(streams[0]):
+            torch.cuda._sleep(_HEAD_START_CYCLES)
+            begin.record()
+        streams[1].wait_event(begin)
+        with torch.cuda.stream(streams[0]):
+            first()
+        with torch.cuda.stream(streams[1]):
+            second()
+        streams[0].wait_stream(streams[1])
+        with torch.cuda.stream(streams[0]):
+            end.record()
+        torch.cuda.synchronize()
+        times.append(1e3 * begin.elapsed_time(end))
+    return statistics.median(times[2:])
+
+
+def environment() -> dict[str, Any]:
+    """Device, driver, versions and commit."""
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "device": properties.name,
+        "num_sms": properties.multi_processor_count,
+        "l2_bytes": properties.L2_cache_size,
+        "driver": _query("driver_version"),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+    }
+
+
+def clocks() -> dict[str, str]:
+    """What the card runs at now, for the record."""
+    fields = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")
+    return dict(zip(fields, _query(",".join(fields)).split(", "), strict=True))
+
+
+def _query(fields: str) -> str:
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
