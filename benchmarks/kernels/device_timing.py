@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def _event_us(calls: list[Callable[[], object]]) -> list[float]:
         call()
         event.record()
     torch.cuda.synchronize()
-    return [1e3 * begin.elapsed_time(end) for begin, end in zip(events, events[1:], strict=False)]
+    return [1e3 * begin.elapsed_time(end) for begin, end in itertools.pairwise(events)]
 
 
 def together_us(
