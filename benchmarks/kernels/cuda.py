@@ -77,18 +77,19 @@ def decode_bandwidth(results: Record) -> Record:
     return {"curve": curve, "shapes": shapes}
 
 
-def gemm_beside_attention(_: Record) -> Record:
+def gemm_beside_attention(results: Record) -> Record:
     """Times alone and together. beta = (together - max) / min of the two alone, attention alone on its own budget.
 
     beta_full charges attention as alone on all SMs, which is what a step that does one after the other would pay. The
-    GEMM is repeated so that both sides take about as long. Modes: `plain` leaves cuBLAS unaware of the budget,
-    `carveout` tells cuBLASLt to leave num_ctas SMs.
+    GEMM is repeated until it would take as long on the other SMs as attention takes on its own. Modes: `plain` leaves
+    cuBLAS unaware of the budget, `carveout` tells cuBLASLt to leave num_ctas SMs.
     """
     torch.backends.cuda.preferred_blas_library("cublaslt")
     workload = checked_decode(DecodeShape())
     weight = torch.randn(GEMM_N, GEMM_K, dtype=torch.bfloat16, device="cuda") / GEMM_K**0.5
     streams = (torch.cuda.Stream(), torch.cuda.Stream())
-    full_us = median_us(workload.call(132), seconds=0.2)
+    full_ctas = results["environment"]["num_sms"]
+    full_us = median_us(workload.call(full_ctas), seconds=0.2)
     points = []
     for num_rows in (512, 1024, 2048):
         x = torch.randn(num_rows, GEMM_K, dtype=torch.bfloat16, device="cuda")
@@ -96,7 +97,7 @@ def gemm_beside_attention(_: Record) -> Record:
         for num_ctas in BESIDE_NUM_CTAS:
             decode = workload.call(num_ctas)
             decode_us = median_us(decode, seconds=0.1)
-            repeats = max(1, round(decode_us / gemm_us))
+            repeats = max(1, round(decode_us / gemm_us * (1 - num_ctas / full_ctas)))
 
             def gemms(x: torch.Tensor = x, repeats: int = repeats) -> None:
                 for _ in range(repeats):
@@ -104,7 +105,8 @@ def gemm_beside_attention(_: Record) -> Record:
 
             for mode in ("plain", "carveout"):
                 torch._C._set_sm_carveout_experimental(num_ctas if mode == "carveout" else None)
-                together = together_us(decode, gemms, streams)
+                decode_end_us, gemm_end_us = together_us(decode, gemms, streams)
+                together = max(decode_end_us, gemm_end_us)
                 limited_us = median_us(gemms, seconds=0.05)
                 torch._C._set_sm_carveout_experimental(None)
                 alone = repeats * gemm_us
@@ -118,6 +120,8 @@ def gemm_beside_attention(_: Record) -> Record:
                         "gemm_in_mode_us": limited_us,
                         "decode_us": decode_us,
                         "decode_all_sms_us": full_us,
+                        "decode_end_us": decode_end_us,
+                        "gemm_end_us": gemm_end_us,
                         "together_us": together,
                         "beta": (together - max(alone, decode_us)) / min(alone, decode_us),
                         "beta_full": (together - max(alone, full_us)) / min(alone, full_us),

@@ -39,26 +39,24 @@ def together_us(
     streams: tuple[torch.cuda.Stream, torch.cuda.Stream],
     *,
     repeats: int = 15,
-) -> float:
-    """Median microseconds from a common start until both have ended; `first` is queued first."""
+) -> tuple[float, float]:
+    """Median microseconds from a common start until each has ended; `first` is queued first."""
     times = []
     for _ in range(repeats):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, *ends = (torch.cuda.Event(enable_timing=True) for _ in range(3))
         torch.cuda.synchronize()
         with torch.cuda.stream(streams[0]):
             torch.cuda._sleep(_HEAD_START_CYCLES)
             begin.record()
         streams[1].wait_event(begin)
-        with torch.cuda.stream(streams[0]):
-            first()
-        with torch.cuda.stream(streams[1]):
-            second()
-        streams[0].wait_stream(streams[1])
-        with torch.cuda.stream(streams[0]):
-            end.record()
+        for call, stream, end in zip((first, second), streams, ends, strict=True):
+            with torch.cuda.stream(stream):
+                call()
+                end.record()
         torch.cuda.synchronize()
-        times.append(1e3 * begin.elapsed_time(end))
-    return statistics.median(times[2:])
+        times.append([1e3 * begin.elapsed_time(end) for end in ends])
+    first_us, second_us = (statistics.median(column[2:]) for column in zip(*times, strict=True))
+    return first_us, second_us
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ enum blendserve_status { BLENDSERVE_OK = 0, BLENDSERVE_INVALID_INPUT = 1, BLENDS
 enum blendserve_dtype { BLENDSERVE_BFLOAT16 = 0, BLENDSERVE_FLOAT16 = 1 };
 
 // How KV tiles reach shared memory: auto takes the bulk tensor copy where the device (sm_90 or newer) and the page
-// size (a multiple of 8) allow it, else cp.async.
+// size (a multiple of 16) allow it, else cp.async.
 enum blendserve_kv_copy { BLENDSERVE_KV_COPY_AUTO = 0, BLENDSERVE_KV_COPY_ASYNC = 1, BLENDSERVE_KV_COPY_BULK = 2 };
 
 struct blendserve_paged_decode_params {

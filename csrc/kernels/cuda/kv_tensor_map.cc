@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/kv_layout.h"
+#include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/device_error.h"
 
 namespace blendserve::cuda {
@@ -37,7 +38,7 @@ CUtensorMap make_kv_tensor_map(const blendserve_paged_decode_params& params) {
 
   const cuuint64_t sizes[4] = {kPanel, num_k_rows, head_dim / kPanel, 2};
   const cuuint64_t strides[3] = {head_dim * kElementBytes, kPanel * kElementBytes, v_distance * kElementBytes};
-  const cuuint32_t box[4] = {kPanel, 8, static_cast<cuuint32_t>(head_dim / kPanel), 2};
+  const cuuint32_t box[4] = {kPanel, kDecodeTileTokens, static_cast<cuuint32_t>(head_dim / kPanel), 2};
   const cuuint32_t element_strides[4] = {1, 1, 1, 1};
   CUtensorMap map;
   const CUresult status = encode(

@@ -9,33 +9,34 @@
 namespace blendserve::cuda {
 
 // Every warp streams its own tiles (warp w takes tiles w, w + 8, ... of each item) through its own ring of
-// `num_stages` shared-memory stages: it waits for a tile, uses it, and at once starts the copy of the tile num_stages
-// ahead, across the ends of items. No warp ever waits for another but to join the results at the end of an item.
+// `num_stages` shared-memory stages: it waits for a tile, reads it into registers, and at once starts the copy of the
+// tile num_stages ahead, across the ends of items. No warp waits for another but to join the results of an item.
 //
 // Scores are computed transposed, S^T[tokens, queries] = K Q^T, and so is the output, O^T[d, queries] = V^T P^T: the KV
 // tile fills the 16 rows of the tensor core's first operand and the queries of a group its 8 columns.
 template <typename T, int kHeadDim, int kQueryTiles>
 class GroupAttention {
  public:
-  static constexpr int kSteps = kHeadDim / 16;
-  static constexpr int kQueries = 8;  // of one query tile
-
-  // Queries of one row and KV head, [group, head_dim]; those past the group count as zero.
-  __device__ void begin(const T* q, int group) {
+  // Starts the load of the queries of one row and KV head, [group, head_dim]; those past the group count as zero.
+  __device__ void load_queries(const T* q, int group) {
     const auto* words = reinterpret_cast<const std::uint32_t*>(q);
 #pragma unroll
     for (int n = 0; n < kQueryTiles; ++n) {
-      const int query = n * kQueries + lane_ / 4;
+      const int query = n * 8 + lane_ / 4;
 #pragma unroll
       for (int k = 0; k < kSteps; ++k) {
         const int word = (query * kHeadDim + k * 16) / 2 + lane_ % 4;
         q_[n][k][0] = query < group ? words[word] : 0U;
         q_[n][k][1] = query < group ? words[word + 4] : 0U;
       }
+    }
+  }
+
+  // Forgets all positions.
+  __device__ void reset() {
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        state_[n][j] = SoftmaxState{};
-      }
+    for (int n = 0; n < kQueryTiles; ++n) {
+      state_[n][0] = state_[n][1] = SoftmaxState{};
 #pragma unroll
       for (int m = 0; m < kSteps; ++m) {
 #pragma unroll
@@ -46,26 +47,50 @@ class GroupAttention {
     }
   }
 
-  // Adds `num_rows` (1..16) positions. What shared memory holds past them may be anything, NaN included.
-  __device__ void add_tile(std::uint32_t tile, int num_rows, float scale_log2) {
-    float scores[kQueryTiles][4];
-    score(tile, scores);
-    std::uint32_t p[kQueryTiles][2];
+  // Takes what add_tile() needs out of shared memory: the scores, and the values transposed.
+  __device__ void read_tile(std::uint32_t tile) {
+    const std::uint32_t k_address = tile + Tile::offset(lane_ % 16, lane_ / 16);
+    const std::uint32_t v_address = tile + Tile::kValues + Tile::offset(lane_ % 8 + lane_ / 16 * 8, lane_ / 8 % 2);
+    float chains[2][kQueryTiles][4] = {};  // two independent chains of products
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      std::uint32_t keys[4];
+      ptx::load_matrices(keys, Tile::advance(k_address, k));
+#pragma unroll
+      for (int n = 0; n < kQueryTiles; ++n) {
+        ptx::multiply_add<T>(chains[k % 2][n], keys, q_[n][k]);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < kSteps; ++m) {
+      ptx::load_matrices_transposed(values_[m], Tile::advance(v_address, m));
+    }
 #pragma unroll
     for (int n = 0; n < kQueryTiles; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const bool valid = lane_ / 4 + (i / 2) * 8 < num_rows;
-        scores[n][i] = valid ? scores[n][i] * scale_log2 : -INFINITY;
+        scores_[n][i] = chains[0][n][i] + chains[1][n][i];
       }
-      update_state(n, scores[n]);
-      p[n][0] = ptx::transpose_matrix(ptx::pack<T>(scores[n][0], scores[n][1]));
-      p[n][1] = ptx::transpose_matrix(ptx::pack<T>(scores[n][2], scores[n][3]));
     }
-    if (num_rows == KvTile<kHeadDim>::kTokens) {
-      add_values<false>(tile, num_rows, p);
-    } else {
-      add_values<true>(tile, num_rows, p);
+  }
+
+  // Adds the first `num_rows` (1..16) positions of the tile read. The others may hold anything, NaN included.
+  __device__ void add_tile(int num_rows, float scale_log2) {
+    if (num_rows < Tile::kTokens) {
+      mask(num_rows);
+    }
+#pragma unroll
+    for (int n = 0; n < kQueryTiles; ++n) {
+      std::uint32_t p[2];
+      update_state(n, scale_log2);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        p[i] = ptx::transpose_matrix(ptx::pack<T>(scores_[n][2 * i], scores_[n][2 * i + 1]));
+      }
+#pragma unroll
+      for (int m = 0; m < kSteps; ++m) {
+        ptx::multiply_add<T>(o_[n][m], values_[m], p);
+      }
     }
   }
 
@@ -93,29 +118,28 @@ class GroupAttention {
 
  private:
   using Tile = KvTile<kHeadDim>;
+  static constexpr int kSteps = kHeadDim / 16;
 
-  __device__ void score(std::uint32_t tile, float (&scores)[kQueryTiles][4]) const {
-    float chains[2][kQueryTiles][4] = {};  // two independent chains of products
+  __device__ void mask(int num_rows) {
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      std::uint32_t keys[4];
-      ptx::load_matrices(keys, tile + Tile::offset(0, lane_ % 16, k * 2 + lane_ / 16));
+    for (int i = 0; i < 4; ++i) {
+      const bool valid = lane_ / 4 + (i / 2) * 8 < num_rows;
+      const int num_valid = num_rows - ((lane_ % 4) * 2 + (i / 2) * 8);  // of the two tokens of a word of values
+      const std::uint32_t kept = num_valid >= 2 ? 0xFFFFFFFFU : num_valid == 1 ? 0xFFFFU : 0U;
 #pragma unroll
       for (int n = 0; n < kQueryTiles; ++n) {
-        ptx::multiply_add<T>(chains[k % 2][n], keys, q_[n][k]);
+        scores_[n][i] = valid ? scores_[n][i] : -INFINITY;
       }
-    }
 #pragma unroll
-    for (int n = 0; n < kQueryTiles; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        scores[n][i] = chains[0][n][i] + chains[1][n][i];
+      for (int m = 0; m < kSteps; ++m) {
+        values_[m][i] &= kept;
       }
     }
   }
 
   // Turns scores into weights under the new maximum and rescales what was summed under the old one.
-  __device__ void update_state(int n, float (&scores)[4]) {
+  __device__ void update_state(int n, float scale_log2) {
+    float (&scores)[4] = scores_[n];
     float rescale[2];
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
@@ -124,10 +148,10 @@ class GroupAttention {
       for (int distance = 4; distance < 32; distance *= 2) {
         max = fmaxf(max, __shfl_xor_sync(0xFFFFFFFF, max, distance));
       }
-      max = fmaxf(max, state_[n][j].max);
+      max = fmaxf(max * scale_log2, state_[n][j].max);
       rescale[j] = ptx::exp2_approx(state_[n][j].max - max);
-      scores[j] = ptx::exp2_approx(scores[j] - max);
-      scores[j + 2] = ptx::exp2_approx(scores[j + 2] - max);
+      scores[j] = ptx::exp2_approx(scores[j] * scale_log2 - max);
+      scores[j + 2] = ptx::exp2_approx(scores[j + 2] * scale_log2 - max);
       state_[n][j] = {max, state_[n][j].sum * rescale[j] + scores[j] + scores[j + 2]};
     }
     if (__any_sync(0xFFFFFFFF, rescale[0] != 1.0F || rescale[1] != 1.0F)) {
@@ -141,46 +165,27 @@ class GroupAttention {
     }
   }
 
-  template <bool kPartialTile>
-  __device__ void add_values(std::uint32_t tile, int num_rows, const std::uint32_t (&p)[kQueryTiles][2]) {
-#pragma unroll
-    for (int m = 0; m < kSteps; ++m) {
-      std::uint32_t values[4];
-      ptx::load_matrices_transposed(values,
-                                    tile + Tile::offset(1, lane_ % 8 + (lane_ / 16) * 8, m * 2 + (lane_ / 8) % 2));
-      if constexpr (kPartialTile) {
-        const int token = (lane_ % 4) * 2;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int left = num_rows - (token + (i / 2) * 8);
-          values[i] = left >= 2 ? values[i] : left == 1 ? values[i] & 0xFFFFU : 0U;
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < kQueryTiles; ++n) {
-        ptx::multiply_add<T>(o_[n][m], values, p[n]);
-      }
-    }
-  }
-
   int lane_ = static_cast<int>(threadIdx.x) % 32;
   std::uint32_t q_[kQueryTiles][kSteps][2];
   SoftmaxState state_[kQueryTiles][2];  // max over all of the warp's tokens, sum over those of this lane
   float o_[kQueryTiles][kSteps][4];
+  float scores_[kQueryTiles][4];
+  std::uint32_t values_[kSteps][4];
 };
 
 // Walks the tiles that one warp reads, over all the items of its CTA.
 class TileCursor {
  public:
   __device__ TileCursor(const DecodePlanView& plan, const std::int32_t* block_table, int warp)
-      : item_(plan.items() + plan.cta_indptr()[blockIdx.x]),
-        end_(plan.items() + plan.cta_indptr()[blockIdx.x + 1]),
+      : items_(plan.items()),
+        index_(plan.cta_indptr()[blockIdx.x]),
+        end_(plan.cta_indptr()[blockIdx.x + 1]),
         block_table_(block_table),
-        warp_(warp) {
+        first_position_(warp * kDecodeTileTokens) {
     enter();
   }
 
-  __device__ bool valid() const { return item_ != end_; }
+  __device__ bool valid() const { return index_ < end_; }
 
   __device__ TileSpan span() const {
     return {blocks_, kv_head_, position_, min(kDecodeTileTokens, kv_end_ - position_)};
@@ -189,17 +194,17 @@ class TileCursor {
   __device__ void advance() {
     position_ += kDecodeWarps * kDecodeTileTokens;
     if (position_ >= kv_end_) {
-      ++item_;
+      ++index_;
       enter();
     }
   }
 
  private:
-  // Goes to this warp's first tile of item_, or of the next item that has one.
+  // Goes to this warp's first tile of item index_, or of the next item that has one.
   __device__ void enter() {
-    for (; item_ != end_; ++item_) {
-      const DecodeItem item = *item_;
-      position_ = item.kv_begin + warp_ * kDecodeTileTokens;
+    for (; index_ < end_; ++index_) {
+      const DecodeItem item = items_[index_];
+      position_ = item.kv_begin + first_position_;
       if (position_ < item.kv_end) {
         kv_end_ = item.kv_end;
         kv_head_ = item.kv_head;
@@ -209,11 +214,12 @@ class TileCursor {
     }
   }
 
-  const DecodeItem* item_;
-  const DecodeItem* end_;
+  const DecodeItem* items_;
+  std::int32_t index_;
+  std::int32_t end_;
   const std::int32_t* block_table_;
   const std::int32_t* blocks_ = nullptr;
-  int warp_;
+  std::int32_t first_position_;  // within an item
   std::int32_t kv_head_ = 0;
   std::int32_t kv_end_ = 0;
   std::int32_t position_ = 0;
@@ -269,6 +275,20 @@ class TileRing {
   TileCursor cursor_;
   TileCopy copy_;
 };
+
+// Readies the barriers of one warp, 8 bytes each.
+__device__ __forceinline__ void init_barriers(std::uint32_t barriers, int count, std::uint32_t arrivals) {
+  if (threadIdx.x % 32 == 0) {
+#pragma unroll 1
+    for (int at = 0; at < count; ++at) {
+      ptx::init_barrier(barriers + static_cast<std::uint32_t>(at * 8), arrivals);
+    }
+#if __CUDA_ARCH__ >= 900
+    ptx::fence_barrier_init();
+#endif
+  }
+  __syncwarp();
+}
 
 // Shared memory of a CTA: the stages of all warps first (aligned to 1 KB for the swizzle), then this.
 template <int kHeadDim, int kQueryTiles>
@@ -339,53 +359,77 @@ __device__ void write_item(const blendserve_paged_decode_params& params, const D
   }
 }
 
+// What the host works out before a launch.
+struct DecodeLaunch {
+  FastDivisor block_size;
+  int num_stages;
+  float scale_log2;  // of the scores, in the base-2 domain
+};
+
+template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
+__device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
+                                        const DecodeLaunch& launch) {
+  using Tile = KvTile<kHeadDim>;
+  extern __shared__ __align__(1024) unsigned char shared[];
+  const int warp_bytes = launch.num_stages * Tile::kBytes;
+  auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kQueryTiles>*>(shared + kDecodeWarps * warp_bytes);
+
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const std::uint32_t barriers = ptx::shared_address(scratch.barriers[warp]);
+  init_barriers(barriers, launch.num_stages, TileCopy<kHeadDim>::kArrivals);
+
+  const DecodePlanView plan(params.plan, params.num_ctas);
+  const KvSource source{static_cast<const std::uint16_t*>(params.kv),
+                        &kv_map,
+                        {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim},
+                        launch.block_size};
+  TileRing<kHeadDim, TileCopy<kHeadDim>> ring(
+      ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * warp_bytes), barriers, launch.num_stages,
+      TileCursor(plan, params.block_table, warp), TileCopy<kHeadDim>(source));
+
+  std::int32_t index = plan.cta_indptr()[blockIdx.x];
+  const std::int32_t end = plan.cta_indptr()[blockIdx.x + 1];
+  if (index == end) {
+    return;
+  }
+  const int group = params.num_heads / params.num_kv_heads;
+  const auto queries_of = [&](const DecodeItem& item) {
+    return static_cast<const T*>(params.q) + item.row * params.q_stride + item.kv_head * group * kHeadDim;
+  };
+  DecodeItem item = plan.items()[index];
+  GroupAttention<T, kHeadDim, kQueryTiles> attention;
+  attention.load_queries(queries_of(item), group);
+  while (true) {
+    attention.reset();
+    for (std::int32_t position = item.kv_begin + warp * Tile::kTokens; position < item.kv_end;
+         position += kDecodeWarps * Tile::kTokens) {
+      attention.read_tile(ring.wait());
+      ring.release();
+      attention.add_tile(min(Tile::kTokens, item.kv_end - position), launch.scale_log2);
+    }
+    const DecodeItem done = item;
+    if (++index < end) {  // the next queries come while this item is joined
+      item = plan.items()[index];
+      attention.load_queries(queries_of(item), group);
+    }
+    write_item<T, kHeadDim, kQueryTiles>(params, done, attention, scratch, group);
+    if (index == end) {
+      return;
+    }
+  }
+}
+
 template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     paged_decode_kernel(const __grid_constant__ blendserve_paged_decode_params params,
-                        const __grid_constant__ CUtensorMap kv_map, int num_stages, float scale_log2) {
+                        const __grid_constant__ CUtensorMap kv_map, const __grid_constant__ DecodeLaunch launch) {
 #if __CUDA_ARCH__ < 900
   if constexpr (!TileCopy<kHeadDim>::kNeedsSm90) {
-#else
-  {
-#endif
-    using Tile = KvTile<kHeadDim>;
-    extern __shared__ __align__(1024) unsigned char shared[];
-    const int warp_bytes = num_stages * Tile::kBytes;
-    auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kQueryTiles>*>(shared + kDecodeWarps * warp_bytes);
-
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    const std::uint32_t barriers = ptx::shared_address(scratch.barriers[warp]);
-    if (threadIdx.x % 32 == 0) {
-#pragma unroll 1
-      for (int stage = 0; stage < num_stages; ++stage) {
-        ptx::init_barrier(barriers + static_cast<std::uint32_t>(stage * 8), TileCopy<kHeadDim>::kArrivals);
-      }
-#if __CUDA_ARCH__ >= 900
-      ptx::fence_barrier_init();
-#endif
-    }
-    __syncwarp();
-
-    const DecodePlanView plan(params.plan, params.num_ctas);
-    TileRing<kHeadDim, TileCopy<kHeadDim>> ring(
-        ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * warp_bytes), barriers, num_stages,
-        TileCursor(plan, params.block_table, warp), TileCopy<kHeadDim>(params, kv_map));
-
-    const int group = params.num_heads / params.num_kv_heads;
-    GroupAttention<T, kHeadDim, kQueryTiles> attention;
-    const std::int32_t last = plan.cta_indptr()[blockIdx.x + 1];
-    for (std::int32_t index = plan.cta_indptr()[blockIdx.x]; index < last; ++index) {
-      const DecodeItem item = plan.items()[index];
-      attention.begin(static_cast<const T*>(params.q) + item.row * params.q_stride + item.kv_head * group * kHeadDim,
-                      group);
-      for (std::int32_t position = item.kv_begin + warp * Tile::kTokens; position < item.kv_end;
-           position += kDecodeWarps * Tile::kTokens) {
-        attention.add_tile(ring.wait(), min(Tile::kTokens, item.kv_end - position), scale_log2);
-        ring.release();
-      }
-      write_item<T, kHeadDim, kQueryTiles>(params, item, attention, scratch, group);
-    }
+    run_cta<T, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
   }
+#else
+  run_cta<T, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
+#endif
 }
 
 }  // namespace blendserve::cuda

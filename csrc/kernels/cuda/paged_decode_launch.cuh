@@ -42,18 +42,19 @@ void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, co
   auto* kernel = paged_decode_kernel<T, kHeadDim, kQueryTiles, TileCopy>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
              "reserving shared memory");
+  const DecodeLaunch launch{FastDivisor(params.block_size), num_stages, params.scale * kLog2E};
   kernel<<<static_cast<unsigned>(params.num_ctas), kDecodeWarps * 32, static_cast<std::size_t>(shared_bytes), stream>>>(
-      params, kv_map, num_stages, params.scale * kLog2E);
+      params, kv_map, launch);
   check_cuda(cudaGetLastError(), "launching the attention kernel");
 }
 
 template <typename T, int kHeadDim, int kQueryTiles>
 void launch_with_copy(const blendserve_paged_decode_params& params, cudaStream_t stream) {
   const DeviceLimits limits = DeviceLimits::current();
-  const bool bulk_possible = limits.major >= 9 && params.block_size % KvTile<kHeadDim>::kGroupRows == 0;
+  const bool bulk_possible = limits.major >= 9 && params.block_size % kDecodeTileTokens == 0;
   if (params.kv_copy == BLENDSERVE_KV_COPY_BULK && !bulk_possible) {
     throw InvalidInput("kv_copy asks for bulk copies, which need sm_90 or newer (this is sm_" +
-                       std::to_string(limits.major) + "x) and a block_size that is a multiple of 8 (it is " +
+                       std::to_string(limits.major) + "x) and a block_size that is a multiple of 16 (it is " +
                        std::to_string(params.block_size) + "); leave it on auto");
   }
   if (bulk_possible && params.kv_copy != BLENDSERVE_KV_COPY_ASYNC) {
