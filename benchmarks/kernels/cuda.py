@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from blendserve.attention.cuda_library import load_cuda_library
 from decode_workload import DecodeShape, DecodeWorkload
-from device_timing import clocks, environment, median_us, together_us
+from device_timing import clocks, environment, median_graph_us, median_us, together_us
 
 TOLERANCE = 2e-2
-NUM_CTAS = (16, 24, 32, 44, 56, 66, 88, 110, 132)
-BESIDE_NUM_CTAS = (16, 24, 32, 44, 66)
+SMALL_BYTES = 1 << 28  # below this a call is too short to be timed alone
+NUM_CTAS = (16, 20, 24, 28, 32, 36, 40, 44, 56, 66, 88, 110, 132)
+BESIDE_NUM_CTAS = (16, 24, 32, 44, 64)
 GEMM_K, GEMM_N = 4096, 14336
 KV_COPIES = {"bulk": 2, "cp_async": 1}
 
@@ -51,12 +52,13 @@ def decode_bandwidth(results: Record) -> Record:
     ceiling = results["copy"]["gb_s"]
 
     def measure(workload: DecodeWorkload, num_ctas: int, copy: str, seconds: float) -> Record:
-        us = median_us(workload.call(num_ctas, KV_COPIES[copy]), seconds=seconds)
+        timed = median_us if workload.shape.kv_bytes > SMALL_BYTES else median_graph_us
+        us = timed(workload.call(num_ctas, KV_COPIES[copy]), seconds=seconds)
         gb_s = workload.shape.kv_bytes / us / 1e3
         return {"num_ctas": num_ctas, "kv_copy": copy, "us": us, "gb_s": gb_s, "of_copy": gb_s / ceiling}
 
     workload = checked_decode(DecodeShape())
-    curve = [measure(workload, num_ctas, "bulk", 1.0) for num_ctas in NUM_CTAS]
+    curve = [measure(workload, num_ctas, "bulk", 2.0 if num_ctas in (44, 132) else 0.5) for num_ctas in NUM_CTAS]
     curve += [measure(workload, num_ctas, "cp_async", 0.3) for num_ctas in (16, 44, 132)]
     del workload
     shapes = []
@@ -68,9 +70,10 @@ def decode_bandwidth(results: Record) -> Record:
         DecodeShape(batch=1024, context=512),
         DecodeShape(batch=16, context=32768),
         DecodeShape(batch=1, context=8192),
+        DecodeShape(batch=64, context=512),
         DecodeShape(block_size=64),
     ):
-        workload = checked_decode(shape) if shape.batch >= 8 else DecodeWorkload(load_cuda_library(), shape)
+        workload = checked_decode(shape)
         for num_ctas in (44, 132):
             shapes.append({"shape": vars(shape), **measure(workload, num_ctas, "bulk", 0.2)})
         del workload
@@ -87,7 +90,7 @@ def gemm_beside_attention(results: Record) -> Record:
     torch.backends.cuda.preferred_blas_library("cublaslt")
     workload = checked_decode(DecodeShape())
     weight = torch.randn(GEMM_N, GEMM_K, dtype=torch.bfloat16, device="cuda") / GEMM_K**0.5
-    streams = (torch.cuda.Stream(), torch.cuda.Stream())
+    streams = (torch.cuda.Stream(priority=-1), torch.cuda.Stream())
     full_ctas = results["environment"]["num_sms"]
     full_us = median_us(workload.call(full_ctas), seconds=0.2)
     points = []

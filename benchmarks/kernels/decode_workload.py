@@ -61,7 +61,7 @@ class DecodeWorkload:
         shape = self.shape
         group = shape.num_heads // shape.num_kv_heads
         worst = 0.0
-        for row in range(num_rows):
+        for row in range(min(num_rows, shape.batch)):
             blocks = self.block_table[int(self._block_indptr[row]) : int(self._block_indptr[row + 1])].long()
             k, v = self.kv[blocks].permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : shape.context].double()
             q = self.q[row].view(shape.num_kv_heads, group, shape.head_dim).double()

@@ -9,8 +9,8 @@
 namespace blendserve::cuda {
 
 // Every warp streams its own tiles (warp w takes tiles w, w + 8, ... of each item) through its own ring of
-// `num_stages` shared-memory stages: it waits for a tile, reads it into registers, and at once starts the copy of the
-// tile num_stages ahead, across the ends of items. No warp waits for another but to join the results of an item.
+// shared-memory stages: it waits for a tile, reads it into registers, and at once starts the copy of the
+// tile that many stages ahead, across the ends of items. No warp waits for another but to join the results of an item.
 //
 // Scores are computed transposed, S^T[tokens, queries] = K Q^T, and so is the output, O^T[d, queries] = V^T P^T: the KV
 // tile fills the 16 rows of the tensor core's first operand and the queries of a group its 8 columns.
@@ -225,16 +225,23 @@ class TileCursor {
   std::int32_t position_ = 0;
 };
 
+// Stages of a warp's ring.
+template <int kHeadDim>
+inline constexpr int kNumDecodeStages = kDecodeRingBytes / (kDecodeWarps * KvTile<kHeadDim>::kBytes);
+
 // One warp's ring of stages: tiles are copied ahead in the order in which they are used.
 template <int kHeadDim, typename TileCopy>
 class TileRing {
  public:
-  __device__ TileRing(std::uint32_t stages, std::uint32_t barriers, int num_stages, TileCursor cursor, TileCopy copy)
-      : stages_(stages), barriers_(barriers), num_stages_(num_stages), cursor_(cursor), copy_(copy) {
+  static constexpr int kBytes = kNumDecodeStages<kHeadDim> * KvTile<kHeadDim>::kBytes;
+
+  __device__ TileRing(std::uint32_t stages, std::uint32_t barriers, TileCursor cursor, TileCopy copy)
+      : stages_(stages), barriers_(barriers), cursor_(cursor), copy_(copy) {
+    init_barriers();
     if (cursor_.valid()) {
       copy_.locate(cursor_.span());
     }
-    for (int stage = 0; stage < num_stages_; ++stage) {
+    for (int stage = 0; stage < kNumDecodeStages<kHeadDim>; ++stage) {
       start_copy(stage);
     }
   }
@@ -248,13 +255,25 @@ class TileRing {
   __device__ void release() {
     __syncwarp();
     start_copy(stage_);
-    if (++stage_ == num_stages_) {
+    if (++stage_ == kNumDecodeStages<kHeadDim>) {
       stage_ = 0;
       parity_ ^= 1U;
     }
   }
 
  private:
+  __device__ void init_barriers() const {
+    if (threadIdx.x % 32 == 0) {
+      for (int stage = 0; stage < kNumDecodeStages<kHeadDim>; ++stage) {
+        ptx::init_barrier(barrier(stage), TileCopy::kArrivals);
+      }
+#if __CUDA_ARCH__ >= 900
+      ptx::fence_barrier_init();
+#endif
+    }
+    __syncwarp();
+  }
+
   __device__ std::uint32_t barrier(int stage) const { return barriers_ + static_cast<std::uint32_t>(stage * 8); }
 
   __device__ void start_copy(int stage) {
@@ -269,26 +288,11 @@ class TileRing {
 
   std::uint32_t stages_;
   std::uint32_t barriers_;
-  int num_stages_;
   int stage_ = 0;
   std::uint32_t parity_ = 0;
   TileCursor cursor_;
   TileCopy copy_;
 };
-
-// Readies the barriers of one warp, 8 bytes each.
-__device__ __forceinline__ void init_barriers(std::uint32_t barriers, int count, std::uint32_t arrivals) {
-  if (threadIdx.x % 32 == 0) {
-#pragma unroll 1
-    for (int at = 0; at < count; ++at) {
-      ptx::init_barrier(barriers + static_cast<std::uint32_t>(at * 8), arrivals);
-    }
-#if __CUDA_ARCH__ >= 900
-    ptx::fence_barrier_init();
-#endif
-  }
-  __syncwarp();
-}
 
 // Shared memory of a CTA: the stages of all warps first (aligned to 1 KB for the swizzle), then this.
 template <int kHeadDim, int kQueryTiles>
@@ -297,7 +301,7 @@ struct DecodeScratch {
 
   float outputs[kDecodeWarps][8][kRowFloats];  // one query tile at a time
   SoftmaxState states[kDecodeWarps][kQueryTiles * 8];
-  std::uint64_t barriers[kDecodeWarps][kMaxDecodeStages];
+  std::uint64_t barriers[kDecodeWarps][kNumDecodeStages<kHeadDim>];
 };
 
 // Joins what the warps computed for one item and writes the output, or the partial result. Warp 0 has a tile of every
@@ -362,7 +366,6 @@ __device__ void write_item(const blendserve_paged_decode_params& params, const D
 // What the host works out before a launch.
 struct DecodeLaunch {
   FastDivisor block_size;
-  int num_stages;
   float scale_log2;  // of the scores, in the base-2 domain
 };
 
@@ -371,21 +374,17 @@ __device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& pa
                                         const DecodeLaunch& launch) {
   using Tile = KvTile<kHeadDim>;
   extern __shared__ __align__(1024) unsigned char shared[];
-  const int warp_bytes = launch.num_stages * Tile::kBytes;
-  auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kQueryTiles>*>(shared + kDecodeWarps * warp_bytes);
-
+  using Ring = TileRing<kHeadDim, TileCopy<kHeadDim>>;
+  auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kQueryTiles>*>(shared + kDecodeRingBytes);
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const std::uint32_t barriers = ptx::shared_address(scratch.barriers[warp]);
-  init_barriers(barriers, launch.num_stages, TileCopy<kHeadDim>::kArrivals);
-
   const DecodePlanView plan(params.plan, params.num_ctas);
   const KvSource source{static_cast<const std::uint16_t*>(params.kv),
                         &kv_map,
                         {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim},
                         launch.block_size};
-  TileRing<kHeadDim, TileCopy<kHeadDim>> ring(
-      ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * warp_bytes), barriers, launch.num_stages,
-      TileCursor(plan, params.block_table, warp), TileCopy<kHeadDim>(source));
+  Ring ring(ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * Ring::kBytes),
+            ptx::shared_address(scratch.barriers[warp]), TileCursor(plan, params.block_table, warp),
+            TileCopy<kHeadDim>(source));
 
   std::int32_t index = plan.cta_indptr()[blockIdx.x];
   const std::int32_t end = plan.cta_indptr()[blockIdx.x + 1];

@@ -11,7 +11,7 @@
 namespace blendserve::cuda {
 
 inline constexpr int kDecodeWarps = 8;
-inline constexpr int kMaxDecodeStages = 8;
+inline constexpr int kDecodeRingBytes = 128 * 1024;  // of a CTA's stages: more makes DRAM slower, not faster
 inline constexpr int kMaxDecodeGroup = 16;
 
 // The workspace: partial results of `group` queries each, outputs [slots, group, head_dim] unnormalised, then states

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -11,41 +10,54 @@
 namespace blendserve::cuda {
 
 struct DeviceLimits {
-  int major = 0;
+  int major = 0;  // of the compute capability
+  int num_sms = 0;
   int shared_bytes = 0;  // a CTA's at most
 
   static DeviceLimits current() {
     int device = 0;
-    DeviceLimits limits;
     check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-    check_cuda(cudaDeviceGetAttribute(&limits.major, cudaDevAttrComputeCapabilityMajor, device),
-               "reading the compute capability");
-    check_cuda(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-               "reading the shared memory size");
-    return limits;
+    const auto read = [&](cudaDeviceAttr attribute) {
+      int value = 0;
+      check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "reading a device attribute");
+      return value;
+    };
+    return {read(cudaDevAttrComputeCapabilityMajor), read(cudaDevAttrMultiProcessorCount),
+            read(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
   }
 };
 
+// CTAs that must be neighbours on the chip. Four at a time read faster than scattered ones and leave whole pairs of
+// multiprocessors to the clusters of a GEMM; a grid that takes most of the chip cannot be packed so.
+inline unsigned cluster_size(int num_ctas, const DeviceLimits& limits) {
+  return limits.major >= 9 && num_ctas % 4 == 0 && num_ctas * 4 <= limits.num_sms * 3 ? 4 : 1;
+}
+
 template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
 void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
-                                int shared_limit, cudaStream_t stream) {
+                                const DeviceLimits& limits, cudaStream_t stream) {
   constexpr float kLog2E = 1.4426950408889634F;
-  constexpr int kScratchBytes = sizeof(DecodeScratch<kHeadDim, kQueryTiles>);
-  constexpr int kStageBytes = kDecodeWarps * KvTile<kHeadDim>::kBytes;
-  const int num_stages = std::min(kMaxDecodeStages, (shared_limit - kScratchBytes) / kStageBytes);
-  if (num_stages < 1) {
-    throw InvalidInput("this device has " + std::to_string(shared_limit) + " bytes of shared memory for a CTA, but " +
-                       std::to_string(kScratchBytes + kStageBytes) +
-                       " are needed; sm_80 and newer data-center GPUs have them");
+  constexpr int kSharedBytes = kDecodeRingBytes + sizeof(DecodeScratch<kHeadDim, kQueryTiles>);
+  if (kSharedBytes > limits.shared_bytes) {
+    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
+                       " bytes of shared memory on this device, but needs " + std::to_string(kSharedBytes) +
+                       "; use the torch_ref attention backend here");
   }
-  const int shared_bytes = num_stages * kStageBytes + kScratchBytes;
   auto* kernel = paged_decode_kernel<T, kHeadDim, kQueryTiles, TileCopy>;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
              "reserving shared memory");
-  const DecodeLaunch launch{FastDivisor(params.block_size), num_stages, params.scale * kLog2E};
-  kernel<<<static_cast<unsigned>(params.num_ctas), kDecodeWarps * 32, static_cast<std::size_t>(shared_bytes), stream>>>(
-      params, kv_map, launch);
-  check_cuda(cudaGetLastError(), "launching the attention kernel");
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {cluster_size(params.num_ctas, limits), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(params.num_ctas));
+  config.blockDim = dim3(kDecodeWarps * 32);
+  config.dynamicSmemBytes = kSharedBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = limits.major >= 9 ? 1 : 0;
+  const DecodeLaunch launch{FastDivisor(params.block_size), params.scale * kLog2E};
+  check_cuda(cudaLaunchKernelEx(&config, kernel, params, kv_map, launch), "launching the attention kernel");
 }
 
 template <typename T, int kHeadDim, int kQueryTiles>
@@ -58,11 +70,10 @@ void launch_with_copy(const blendserve_paged_decode_params& params, cudaStream_t
                        std::to_string(params.block_size) + "); leave it on auto");
   }
   if (bulk_possible && params.kv_copy != BLENDSERVE_KV_COPY_ASYNC) {
-    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, BulkTileCopy>(params, make_kv_tensor_map(params),
-                                                                       limits.shared_bytes, stream);
+    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, BulkTileCopy>(params, make_kv_tensor_map(params), limits,
+                                                                       stream);
   } else {
-    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, AsyncTileCopy>(params, CUtensorMap{}, limits.shared_bytes,
-                                                                        stream);
+    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, AsyncTileCopy>(params, CUtensorMap{}, limits, stream);
   }
 }
 
