@@ -59,26 +59,26 @@ RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthL
   return static_cast<RequestId>(num_requests() - count);
 }
 
-const StepPlan* StepScheduler::schedule() {
+std::shared_ptr<const StepPlan> StepScheduler::schedule() {
   if (is_in_flight_) {
-    throw InvalidInput("step " + std::to_string(plan_.step) +
+    throw InvalidInput("step " + std::to_string(plan_->step) +
                        " is in flight; pass it to update() or abort_step() first");
   }
-  plan_ = StepPlan{};
-  plan_.step = stats_.num_steps;
+  plan_ = std::make_shared<StepPlan>();
+  plan_->step = stats_.num_steps;
   reserve_decode_blocks();
   const std::int32_t num_decodes = schedule_decodes();
   const std::int32_t width = std::min(policy_->token_budget(view()), config_.max_batch_tokens);
   std::int32_t budget = std::max(width - num_decodes, num_decodes == 0 ? 1 : 0);
   schedule_prefills(budget);
   admit_requests(budget);
-  if (plan_.request_ids.empty()) {
+  if (plan_->request_ids.empty()) {
     BLENDSERVE_ASSERT(running_.empty() && waiting_readers_.empty());
     return nullptr;
   }
   is_in_flight_ = true;
   ++stats_.num_steps;
-  return &plan_;
+  return plan_;
 }
 
 const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::span<const Token> sampled) {
@@ -138,13 +138,14 @@ SchedulerView StepScheduler::view() const {
 }
 
 void StepScheduler::check_in_flight(const StepPlan& plan) const {
-  if (!is_in_flight_ || plan.step != plan_.step) {
+  if (!is_in_flight_ || plan.step != plan_->step) {
     throw InvalidInput("step " + std::to_string(plan.step) +
                        " is not in flight; update() and abort_step() take the step that schedule() returned last");
   }
 }
 
 void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens) {
+  StepPlan& plan = *plan_;
   Sequence& sequence = *row.sequence;
   const std::int32_t begin = sequence.num_scheduled;
   const std::int32_t end = begin + num_new_tokens;
@@ -152,23 +153,23 @@ void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens)
 
   const auto blocks = sequence.blocks.blocks();
   const std::int32_t block_size = config_.block_size;
-  const std::size_t first = plan_.token_ids.size();
-  plan_.token_ids.resize(first + static_cast<std::size_t>(num_new_tokens));
-  row.tokens().copy(begin, std::span(plan_.token_ids).subspan(first));
+  const std::size_t first = plan.token_ids.size();
+  plan.token_ids.resize(first + static_cast<std::size_t>(num_new_tokens));
+  row.tokens().copy(begin, std::span(plan.token_ids).subspan(first));
   for (std::int32_t position = begin; position < end; ++position) {
     const BlockId block = blocks[static_cast<std::size_t>(position / block_size)];
-    plan_.positions.push_back(position);
-    plan_.slot_mapping.push_back(std::int64_t{block} * block_size + position % block_size);
+    plan.positions.push_back(position);
+    plan.slot_mapping.push_back(std::int64_t{block} * block_size + position % block_size);
   }
-  plan_.request_ids.push_back(row.request.id);
-  plan_.qo_indptr.push_back(static_cast<std::int32_t>(plan_.token_ids.size()));
-  plan_.kv_lens.push_back(end);
-  plan_.block_table.insert(plan_.block_table.end(), blocks.begin(), blocks.begin() + cache_.num_blocks_for(end));
-  plan_.block_indptr.push_back(static_cast<std::int32_t>(plan_.block_table.size()));
+  plan.request_ids.push_back(row.request.id);
+  plan.qo_indptr.push_back(static_cast<std::int32_t>(plan.token_ids.size()));
+  plan.kv_lens.push_back(end);
+  plan.block_table.insert(plan.block_table.end(), blocks.begin(), blocks.begin() + cache_.num_blocks_for(end));
+  plan.block_indptr.push_back(static_cast<std::int32_t>(plan.block_table.size()));
   if (end == row.num_tokens()) {
-    plan_.logit_rows.push_back(plan_.qo_indptr.back() - 1);
-    plan_.sample_ids.push_back(row.request.id);
-    plan_.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
+    plan.logit_rows.push_back(plan.qo_indptr.back() - 1);
+    plan.sample_ids.push_back(row.request.id);
+    plan.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
   }
 }
 

@@ -30,7 +30,7 @@ struct SchedulerStats {
 // The mechanics of continuous batching: admission against the KV cache, chunked prefill, decode, preemption. What runs
 // next is the policy's decision. The loop of any engine is
 //
-//   while (const StepPlan* plan = scheduler.schedule()) scheduler.update(*plan, tokens_sampled_for(*plan));
+//   while (const auto plan = scheduler.schedule()) scheduler.update(*plan, tokens_sampled_for(*plan));
 //
 // Not thread-safe: one thread drives it.
 class StepScheduler {
@@ -45,9 +45,8 @@ class StepScheduler {
   // Throws InvalidInput for an empty prompt and for a request whose prompt and output can't fit the KV cache alone.
   RequestId add_requests(Workload workload, std::span<const LengthLimits> limits);
 
-  // The next step, or null when every request is finished. The plan stays valid until the next call. Every plan must
-  // be followed by update() or abort_step().
-  const StepPlan* schedule();
+  // The next step, or null when every request is finished. Every plan must be followed by update() or abort_step().
+  std::shared_ptr<const StepPlan> schedule();
   // The step ran: sampled[i] is the next token of plan.sample_ids[i]. Returns the requests that finished.
   const std::vector<RequestId>& update(const StepPlan& plan, std::span<const Token> sampled);
   // The step failed: its blocks are never published, and its requests wait again with the output they have.
@@ -112,7 +111,7 @@ class StepScheduler {
   std::vector<RequestId> running_;  // in order of admission
   std::vector<WaitingReader> waiting_readers_;
   std::vector<RequestId> finished_;
-  StepPlan plan_;
+  std::shared_ptr<StepPlan> plan_;  // being built, or in flight
   bool is_in_flight_ = false;
   SchedulerStats stats_;
 };

@@ -31,7 +31,7 @@ inline std::vector<Token> zeros_for(const StepPlan& plan) { return std::vector<T
 // Runs until all is finished, sampling token 0; returns the number of steps.
 inline std::int64_t drain(StepScheduler& scheduler) {
   std::int64_t num_steps = 0;
-  while (const StepPlan* plan = scheduler.schedule()) {
+  while (const auto plan = scheduler.schedule()) {
     scheduler.update(*plan, zeros_for(*plan));
     ++num_steps;
   }

@@ -94,7 +94,7 @@ SchedulerStats run_random_job(std::uint32_t seed) {
   bool is_second_half_in = false;
   int num_steps = 0;
   while (true) {
-    const StepPlan* plan = scheduler->schedule();
+    const auto plan = scheduler->schedule();
     if (plan == nullptr && is_second_half_in) break;
     if (plan != nullptr) {
       REQUIRE(static_cast<std::int32_t>(plan->token_ids.size()) <= config.max_batch_tokens);

@@ -184,7 +184,7 @@ TEST_CASE("a preempted writer's reader takes over its prefix, and both finish") 
   add(*scheduler, {shared}, 2);               // the writer
   add(*scheduler, {concat(shared, {9})}, 2);  // the reader
   int num_steps = 0;
-  while (const StepPlan* plan = scheduler->schedule()) {
+  while (const auto plan = scheduler->schedule()) {
     scheduler->verify();
     scheduler->update(*plan, zeros_for(*plan));
     scheduler->verify();
@@ -202,7 +202,7 @@ TEST_CASE("preemption keeps what was generated and counts what it computes again
   auto scheduler = make_scheduler(config);
   add(*scheduler, {iota(8), iota(8, 100)}, 12);
   std::int32_t most_output_before = 0;
-  while (const StepPlan* plan = scheduler->schedule()) {
+  while (const auto plan = scheduler->schedule()) {
     if (scheduler->stats().num_preemptions == 1 && most_output_before == 0) {
       most_output_before = static_cast<std::int32_t>(scheduler->row(1).output.size());
     }
