@@ -15,7 +15,10 @@ from blendserve.runner.token_choice import DrawSettings, draw_from_most_likely, 
 
 __all__ = ["LogprobRows", "SampledTokens", "Sampler", "SamplingTable"]
 
-_MAX_CHUNK_ELEMENTS = 2**24  # logits worked on at once, so that the temporaries (8 bytes each) stay small
+# Logits worked on at once; each temporary takes 8 bytes for one. On a CPU they then come from memory the allocator
+# keeps (larger ones are mapped and zeroed anew each time, 5 times slower); on a GPU they leave room for the KV cache.
+_CPU_CHUNK_ELEMENTS = 2**20
+_GPU_CHUNK_ELEMENTS = 2**24
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Sampler:
             settings = self._draw_settings(request_ids[sampled], positions[sampled])
             filtered = settings.filtered
             for draw, chosen in ((draw_from_vocabulary, ~filtered), (draw_from_most_likely, filtered)):
-                for part in _chunks(np.flatnonzero(chosen), logits.shape[1]):
+                for part in _chunks(np.flatnonzero(chosen), logits):
                     rows = torch.from_numpy(sampled[part]).to(logits.device)
                     token_ids[rows] = draw(logits[rows], settings.take(part))
 
@@ -79,8 +82,9 @@ class Sampler:
         return DrawSettings(table.temperature[ids], table.top_p[ids], table.top_k[ids], uniform)
 
 
-def _chunks(rows: NDArray[np.intp], vocab_size: int) -> Iterator[NDArray[np.intp]]:
-    size = max(1, _MAX_CHUNK_ELEMENTS // vocab_size)
+def _chunks(rows: NDArray[np.intp], logits: torch.Tensor) -> Iterator[NDArray[np.intp]]:
+    num_elements = _CPU_CHUNK_ELEMENTS if logits.device.type == "cpu" else _GPU_CHUNK_ELEMENTS
+    size = max(1, num_elements // logits.shape[1])
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
@@ -90,7 +94,7 @@ def _with_logprobs(
 ) -> SampledTokens:
     num_columns = int(num_top.max())
     parts = [token_ids.int()]
-    for chunk in _chunks(asked, logits.shape[1]):
+    for chunk in _chunks(asked, logits):
         rows = torch.from_numpy(chunk).to(logits.device)
         columns = _logprob_columns(logits[rows], token_ids[rows], num_columns)
         parts.append(columns.flatten())

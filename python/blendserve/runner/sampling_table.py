@@ -41,8 +41,8 @@ class SamplingTable:
         A temperature below the smallest normal float32 counts as 0, one above the largest as the largest.
         """
         self._reserve(int(np.max(ids, initial=-1)) + 1)
-        temperature = np.minimum(temperature, _FLOAT32.max)
-        self.temperature[ids] = np.where(temperature < _FLOAT32.tiny, 0.0, temperature)
+        temperature = np.minimum(np.asarray(temperature, np.float64), float(_FLOAT32.max))
+        self.temperature[ids] = np.where(temperature < float(_FLOAT32.tiny), 0.0, temperature)
         self.top_p[ids] = top_p
         self.top_k[ids] = top_k
         self.key[ids] = np.asarray(key, np.uint64)

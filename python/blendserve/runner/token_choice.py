@@ -7,6 +7,7 @@ the rows beside a row can change its token, no cumulative sum ever falls, and a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -62,12 +63,12 @@ def draw_from_most_likely(logits: torch.Tensor, settings: DrawSettings) -> torch
     temperature, top_p, top_k, uniform = settings.on(logits.device)
     top_k = torch.where(top_k == 0, vocab_size, top_k.clamp(max=vocab_size)).long()
     gaps = _likelihood_gaps(logits)
-    rows = (_rank_keys(gaps), _weights(gaps, temperature), top_k, top_p, uniform)
-    token_ids, settled = _draw_ranked(*rows, min(_NUM_CANDIDATES, vocab_size))
+    rows = _RankedRows(_rank_keys(gaps), _weights(gaps, temperature), top_k, top_p, uniform)
+    token_ids, settled = _draw_ranked(rows, min(_NUM_CANDIDATES, vocab_size))
     if np.any((settings.top_k == 0) | (settings.top_k > _NUM_CANDIDATES)):
         rest = torch.nonzero(~settled).squeeze(1)
         if len(rest) > 0:
-            token_ids[rest], _ = _draw_ranked(*(column[rest] for column in rows), vocab_size)
+            token_ids[rest], _ = _draw_ranked(rows.take(rest), vocab_size)
     return token_ids
 
 
@@ -81,7 +82,8 @@ def _rank_keys(gaps: torch.Tensor) -> torch.Tensor:
 
     A gap is not negative, so its bits ascend as it does; the token id is in the low 32 bits.
     """
-    return (gaps.view(torch.int32).long() << 32) | torch.arange(gaps.shape[1], device=gaps.device)
+    token_ids = torch.arange(gaps.shape[1], device=gaps.device)
+    return gaps.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(token_ids)
 
 
 def _lowest_ids(keys: torch.Tensor, count: int) -> torch.Tensor:
@@ -107,18 +109,23 @@ def _invert(cumulative: torch.Tensor, total: torch.Tensor, uniform: torch.Tensor
     return column.clamp(max=cumulative.shape[1] - 1)
 
 
-def _draw_ranked(
-    keys: torch.Tensor,
-    weights: torch.Tensor,
-    top_k: torch.Tensor,
-    top_p: torch.Tensor,
-    uniform: torch.Tensor,
-    num_candidates: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+class _RankedRows(NamedTuple):
+    keys: torch.Tensor  # [R, V] int64, of `_rank_keys`
+    weights: torch.Tensor  # [R, V] int64, by token id
+    top_k: torch.Tensor  # [R] int64, 1 to V
+    top_p: torch.Tensor  # [R] float64
+    uniform: torch.Tensor  # [R] float64
+
+    def take(self, rows: torch.Tensor) -> _RankedRows:
+        return _RankedRows(*(column[rows] for column in self))
+
+
+def _draw_ranked(rows: _RankedRows, num_candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws from the kept part of each row's `num_candidates` most likely tokens.
 
     Returns token ids [R] and whether each row's kept set lies among the candidates; where it does not, the id is void.
     """
+    keys, weights, top_k, top_p, uniform = rows
     candidates = _lowest_ids(keys, num_candidates)
     mass = weights.gather(1, candidates)
     cumulative = mass.cumsum(dim=-1)
@@ -128,7 +135,7 @@ def _draw_ranked(
     threshold = top_p * eligible
     rank = torch.arange(num_candidates, device=keys.device)
     kept = (cumulative - mass < threshold[:, None]) & (rank < top_k[:, None])
-    total = torch.where(kept, mass, 0).sum(dim=-1)
-    token_ids = candidates.gather(1, _invert(cumulative, total, uniform)[:, None]).squeeze(1)
+    kept_mass = torch.where(kept, mass, 0).sum(dim=-1)
+    token_ids = candidates.gather(1, _invert(cumulative, kept_mass, uniform)[:, None]).squeeze(1)
     settled = within | ((top_k == weights.shape[1]) & (cumulative[:, -1] >= threshold))
     return token_ids, settled
