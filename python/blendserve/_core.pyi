@@ -1,0 +1,3 @@
+"""The C++ core of blendserve."""
+
+__version__: str
