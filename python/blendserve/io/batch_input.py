@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
@@ -19,7 +19,7 @@ from blendserve.io.prompt import read_prompt
 from blendserve.io.sampling_fields import read_sampling_params
 from blendserve.sampling_params import SamplingParams
 
-__all__ = ["BatchRequest", "RowError", "read_requests", "require_rows"]
+__all__ = ["BatchRequest", "RowError", "read_requests", "require_rows", "row_ids"]
 
 _ROW_FIELDS = ("custom_id", "method", "url", "body")
 _CUSTOM_ID_DIGEST_BYTES = 12
@@ -90,6 +90,15 @@ def require_rows(rows: Iterator[BatchRequest | RowError], path: str) -> Iterator
             f"input {path} has no requests: it is empty or all its lines are blank; give one JSON object a line"
         )
     return chain((first,), rows)
+
+
+def row_ids(rows: Iterable[BatchRequest | RowError]) -> dict[str, str]:
+    """The row id of every custom_id of the input, bad rows included: the job that a results file must belong to."""
+    ids: dict[str, str] = {}
+    for row in rows:
+        if row.custom_id is not None:
+            ids.setdefault(row.custom_id, row.row_id)
+    return ids
 
 
 def _read_row(line: Line, seen: set[bytes]) -> BatchRequest | RowError:

@@ -114,7 +114,7 @@ _HARMLESS: dict[Url, dict[str, tuple[Any, ...]]] = {
 
 
 def check_field_names(body: JsonObject, url: Url) -> None:
-    """Raises `RequestError` for the first field that asks for something that would be ignored; null asks for nothing."""
+    """Raises `RequestError` for the first field that asks for what would be ignored; null asks for nothing."""
     supported, harmless = _SUPPORTED[url], _HARMLESS[url]
     for name, value in body.fields.items():
         if value is None or name in supported or name in _WITHOUT_EFFECT:

@@ -20,9 +20,9 @@ __all__ = ["ResultWriter"]
 class ResultWriter:
     """Opens the output on entry and writes rows in the order they come; "-" is stdout.
 
-    With `resume` the answers of an earlier run stay and rows are appended, else an existing file is replaced. `job` is
-    the row id of every custom_id of the input, see `keep_completed`. Every row reaches the operating system before
-    `write` returns, so a crash leaves at most one half row. Failing to write raises `UserError`.
+    With `resume` the answers of an earlier run stay and rows are appended, else an existing file is replaced. `job`,
+    from `row_ids`, guards against the results of another input, see `keep_completed`. Every row reaches the operating
+    system before `write` returns, so a crash leaves at most one half row. Failing to write raises `UserError`.
     """
 
     def __init__(self, path: str, *, resume: bool, job: Mapping[str, str] | None = None) -> None:

@@ -31,8 +31,8 @@ def row_key(custom_id: str, row_id: str) -> bytes:
 def keep_completed(path: Path, job: Mapping[str, str] | None) -> set[bytes]:
     """Drops every row of a results file that must be redone; returns the keys of those that stay.
 
-    A half written row, an error row and a repeated row are dropped. With `job`, the row id of every custom_id of the
-    input, so is the answer to a row that has changed. The file is replaced as a whole, and only if a row is dropped.
+    A half written row, an error row and a repeated row are dropped. With `job` (see `row_ids`), so
+    is the answer to a row that has changed since. The file is replaced as a whole, and only if a row is dropped.
     Raises `UserError`, with the file untouched, if a line is not a result row or answers a custom_id outside the job.
     """
     completed: set[bytes] = set()
@@ -51,9 +51,9 @@ def keep_completed(path: Path, job: Mapping[str, str] | None) -> set[bytes]:
 
 def _completed_key(place: str, line: bytes, job: Mapping[str, str] | None) -> bytes | None:
     row = _parse_row(place, line)
-    if row is None or row["error"] is not None or row["response"] is None:
+    if row is None or not _is_success(row):
         return None
-    custom_id, row_id = row["custom_id"], row["id"]
+    row_id, custom_id = row["id"], row["custom_id"]
     if job is not None:
         expected = job.get(custom_id)
         if expected is None:
@@ -76,6 +76,12 @@ def _parse_row(place: str, line: bytes) -> dict[str, Any] | None:
     if line.startswith(_ROW_START) or (not whole and _ROW_START.startswith(line)):
         return None
     raise UserError(f"{place}: this is not a result row, so the file is left as it is; {_REMEDY}")
+
+
+def _is_success(row: dict[str, Any]) -> bool:
+    response = row["response"]
+    answered = isinstance(response, dict) and response.get("status_code") == 200 and row["error"] is None
+    return answered and isinstance(row["id"], str) and isinstance(row["custom_id"], str)
 
 
 def _drop_lines(path: Path, dropped: set[int]) -> None:
