@@ -110,20 +110,14 @@ def long_answers() -> Iterator[dict[str, Any]]:
     for i, opening in enumerate(OPENINGS):
         yield completion(f"opening-{i:02}", {"prompt": opening, "max_tokens": 96, "temperature": 0})
 
-    yield chat(
-        "two-choices", [user("Invent a name for a friendly dragon and describe it.")], max_tokens=96, n=2, seed=7
-    )
-    yield chat("with-logprobs", [user("What is the capital of France?")], max_tokens=16, logprobs=True, top_logprobs=2)
-    yield chat(
-        "with-system-message",
-        [
-            {"role": "system", "content": "You are a cheerful gardener. Answer in a few sentences."},
-            user("What is rain?"),
-        ],
-        max_tokens=96,
-        temperature=0,
-    )
-    yield chat("with-stop", [user("Count from one to twenty.")], max_tokens=96, temperature=0, stop=["10", "ten"])
+    dragon = "Invent a name for a friendly dragon and describe it."
+    yield chat("two-choices", [user(dragon)], max_tokens=96, n=2, temperature=0.7, top_p=0.9, seed=7)
+    capital = "What is the capital of France?"
+    yield chat("with-logprobs", [user(capital)], max_tokens=16, temperature=0, logprobs=True, top_logprobs=2)
+    gardener = {"role": "system", "content": "You are a cheerful gardener. Answer in a few sentences."}
+    yield chat("with-system-message", [gardener, user("What is rain?")], max_tokens=96, temperature=0)
+    days = "The days of the week are Monday, Tuesday, Wednesday,"
+    yield completion("with-stop", {"prompt": days, "max_tokens": 96, "temperature": 0, "stop": ["Sunday", "\n"]})
 
 
 def user(text: str) -> dict[str, str]:
