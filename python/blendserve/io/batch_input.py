@@ -72,13 +72,15 @@ class BatchRequest:
         return RowError(self.line, self.row_id, self.custom_id, error.code, f"line {self.line}: {error}")
 
 
-def read_requests(source: BinaryIO) -> Iterator[BatchRequest | RowError]:
+def read_requests(source: BinaryIO, job_key: str = "") -> Iterator[BatchRequest | RowError]:
     """Yields one item for every line that is not blank; bad lines never raise.
+
+    `job_key` names what else decides the answers (model, seed): with another one every row has another id.
 
     Holds one line at a time and 12 bytes of hash per custom_id, by which a repeated custom_id is refused.
     """
     seen: set[bytes] = set()
-    for line in read_lines(source):
+    for line in read_lines(source, job_key):
         yield _read_row(line, seen)
 
 

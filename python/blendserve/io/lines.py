@@ -23,7 +23,7 @@ class Line:
     """One line that is not blank.
 
     number: 1-based place in the stream, blank lines counted.
-    row_id: "batch_req_" and a hash of the content, so that a changed line gets another id.
+    row_id: "batch_req_" and a hash of job key and content, so that a changed line gets another id.
     content: without surrounding white space; None if the line is longer than MAX_LINE_BYTES.
     """
 
@@ -32,25 +32,28 @@ class Line:
     content: bytes | None
 
 
-def read_lines(source: BinaryIO) -> Iterator[Line]:
+def read_lines(source: BinaryIO, job_key: str = "") -> Iterator[Line]:
     """Yields every line that is not only white space; a UTF-8 byte order mark before the first one is dropped."""
+    seed = blake2b(job_key.encode("utf-8", "surrogateescape"), digest_size=_ROW_ID_BYTES)
     for number in count(1):
         line = source.readline(MAX_LINE_BYTES + 1)
         if not line:
             return
         if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            row_id = _skip_rest(source, line)
+            row_id = _skip_rest(source, line, seed.copy())
             if row_id is not None:
                 yield Line(number, row_id, None)
             continue
         content = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
         if content:
-            yield Line(number, _row_id(blake2b(content, digest_size=_ROW_ID_BYTES)), content)
+            digest = seed.copy()
+            digest.update(content)
+            yield Line(number, _row_id(digest), content)
 
 
-def _skip_rest(source: BinaryIO, start: bytes) -> str | None:
+def _skip_rest(source: BinaryIO, start: bytes, digest: blake2b) -> str | None:
     """Reads on to the end of a line that is too long; returns its row id, None if it is blank."""
-    digest = blake2b(start, digest_size=_ROW_ID_BYTES)
+    digest.update(start)
     blank = start.isspace()
     while chunk := source.readline(_SKIP_BYTES):
         digest.update(chunk)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from blendserve.errors import ModelError
 from blendserve.models import ModelConfig
 from blendserve.models.config import RopeConfig
+from safetensors import safe_open
 from tiny_models import build_llama, edit_json
 
 MINIMAL: dict[str, Any] = {
@@ -155,3 +157,11 @@ def test_a_number_may_be_written_without_a_fraction(tmp_path: Path) -> None:
     build_llama(tmp_path, config_style="v4")
     edit_json(tmp_path / "config.json", lambda values: values.update(rope_theta=500000))
     assert ModelConfig.from_dir(tmp_path).rope.theta == 500000.0
+
+
+@pytest.mark.parametrize("options", [{}, {"tie": True}, {"bias": True}, {"kv_heads": 8, "head_dim": 24}])
+def test_the_number_of_parameters_is_that_of_the_weights(tmp_path: Path, options: dict[str, Any]) -> None:
+    folder = build_llama(tmp_path / "model", **options)
+    with safe_open(folder / "model.safetensors", "np") as weights:
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118
+    assert ModelConfig.from_dir(folder).num_parameters == sum(map(math.prod, shapes))
