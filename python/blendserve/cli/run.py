@@ -28,7 +28,9 @@ def run(
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: SmolLM2-135M-Instruct]."),
+        typer.Option(
+            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: SmolLM2-135M-Instruct]."
+        ),
     ] = None,
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -39,9 +41,7 @@ def run(
     max_batch_requests: Annotated[
         int | None, typer.Option(metavar="N", help="Requests running at once, at most.")
     ] = None,
-    kv_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory of the KV cache, such as 4GiB.")
-    ] = None,
+    kv_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the KV cache, such as 4GiB.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The job's seed, for requests without their own.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
