@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blendserve.batch.progress import JobSummary
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,6 +103,12 @@ def test_the_architecture_page_has_a_line_for_every_folder() -> None:
     folders = {path.parent.relative_to(csrc).as_posix() for path in csrc.rglob("*.h")}
     modules = {path.name.removesuffix(".py") for path in package.iterdir() if not path.name.startswith("_")}
     assert (folders | modules - {"py.typed"}) - named == set()
+
+
+def test_the_metrics_page_defines_every_figure_of_the_summary() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    defined = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
+    assert {field.name for field in dataclasses.fields(JobSummary)} - defined == set()
 
 
 def test_the_python_example_answers_with_the_default_model(tmp_path: Path) -> None:
