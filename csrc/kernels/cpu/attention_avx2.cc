@@ -1,5 +1,5 @@
-// Compiled for AVX2 and FMA. No inline function or template of the standard library is used here, and all of our own
-// have internal linkage or live in namespace avx2: the linker must not take a shared function from this source.
+// Compiled for AVX2 and FMA. Every function that comes out of this source has internal linkage, lives in namespace avx2
+// or is the entry point: the linker must not find a function here that other sources share, hence no standard library.
 #include <immintrin.h>
 
 #include <cstring>
