@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = BLENDSERVE_VERSION;
   blendserve::bindings::register_scheduler(m);
   blendserve::bindings::register_random(m);
+  blendserve::bindings::register_kernels(m);
 }

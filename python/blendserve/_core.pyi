@@ -1,13 +1,33 @@
 """The C++ core of blendserve."""
 
 from collections.abc import Sequence
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__version__: str
+__version__: Final[str]
 
 def random_uniforms(keys: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float64]: ...
+
+class _SupportsDLPack(Protocol):
+    def __dlpack__(self) -> Any: ...
+
+def paged_attention(
+    q: _SupportsDLPack,
+    kv: _SupportsDLPack,
+    out: _SupportsDLPack,
+    qo_indptr: NDArray[np.int32],
+    kv_lens: NDArray[np.int32],
+    block_indptr: NDArray[np.int32],
+    block_table: NDArray[np.int32],
+    scale: float,
+) -> None: ...
+def kv_append(k: _SupportsDLPack, v: _SupportsDLPack, kv: _SupportsDLPack, slot_mapping: NDArray[np.int64]) -> None: ...
+def set_num_threads(num_threads: int) -> None: ...
+def num_threads() -> int: ...
+def set_isa(isa: str) -> None: ...
+def isa() -> Literal["scalar", "avx2"]: ...
 
 class StepPlan:
     @property

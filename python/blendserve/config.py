@@ -1,4 +1,4 @@
-"""How an engine is set up. `EngineConfig` is what a user asks for; `blendserve.resources.resolve` fills in every auto."""
+"""How an engine is set up: what a user asks for. `blendserve.resources.resolve` decides what is left open."""
 
 from __future__ import annotations
 

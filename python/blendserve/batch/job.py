@@ -46,7 +46,7 @@ class BatchJob:
         model_config = ModelConfig.from_dir(model_dir)
         observer.phase("reading requests")
         with open_input(self.input) as source:
-            rows = list(require_rows(read_requests(source, self._identity(model_dir)), self.input))
+            rows = list(require_rows(read_requests(source, self._key(model_dir)), self.input))
         tokenizer = Tokenizer.load(model_dir)
         with ResultWriter(self.output, resume=self.resume, job=row_ids(rows)) as writer:
             tally = _Tally(writer)
@@ -71,8 +71,8 @@ class BatchJob:
             run_s=time.monotonic() - run_started,
         )
 
-    def _identity(self, model_dir: Path) -> str:
-        """What besides its own line decides a row's answer: a result from another model or seed is not resumed."""
+    def _key(self, model_dir: Path) -> str:
+        """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
         return f"{model_dir} {self.config.dtype} {self.config.seed}"
 
 

@@ -46,7 +46,7 @@ class Answers:
         watched = np.isin(request_ids, np.fromiter(self._stop_checkers, np.int32, len(self._stop_checkers)))
         watched &= ~np.isin(request_ids, ended_by_token)
         matched = []
-        for row in np.flatnonzero(watched):
+        for row in np.flatnonzero(watched).tolist():
             request_id = int(request_ids[row])
             match = self._stop_checkers[request_id].append([int(sampled.token_ids[row])])
             if match is not None:
@@ -55,7 +55,7 @@ class Answers:
         return matched
 
     def finish(
-        self, request_id: int, params: SamplingParams, choice: int, token_ids: NDArray[np.int32], reason: str
+        self, request_id: int, params: SamplingParams, choice: int, token_ids: NDArray[np.int32], reason: str | None
     ) -> CompletionOutput:
         """The answer of a request that ended for the scheduler's `reason`: stop_token, length or stopped."""
         tokens = tuple(token_ids.tolist())

@@ -52,6 +52,19 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...]
     dtype: str | None
 
+    @property
+    def num_parameters(self) -> int:
+        """All parameters, input embedding included, counted once if tied."""
+        attended = self.num_heads * self.head_dim
+        kv = self.num_kv_heads * self.head_dim
+        attention = 2 * self.hidden_size * (attended + kv)
+        mlp = 3 * self.hidden_size * self.intermediate_size
+        biases = self.attention_bias * (attended + 2 * kv + self.hidden_size)
+        biases += self.mlp_bias * (2 * self.intermediate_size + self.hidden_size)
+        layer = attention + mlp + biases + 2 * self.hidden_size
+        embeddings = (1 if self.tie_word_embeddings else 2) * self.vocab_size * self.hidden_size
+        return embeddings + self.num_layers * layer + self.hidden_size
+
     @classmethod
     def from_dir(cls, model_dir: Path) -> ModelConfig:
         """Raises `ModelError` for a folder without a usable config.json or a model that is not supported."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from blendserve._core import StepPlan
-from blendserve.attention import StepTensors, create_backend
+from blendserve.attention import AttentionSpec, StepTensors, create_backend
 from blendserve.models import ModelConfig
 from blendserve.models.llama import LlamaModel
 from blendserve.resources import ResolvedConfig
@@ -24,8 +24,7 @@ class ModelRunner:
         self._model = model
         self._device = config.device
         shape = model.config
-        self._attention = create_backend(
-            "native_cpu" if config.device.type == "cpu" else "torch_ref",
+        spec = AttentionSpec(
             num_layers=shape.num_layers,
             num_heads=shape.num_heads,
             num_kv_heads=shape.num_kv_heads,
@@ -35,6 +34,7 @@ class ModelRunner:
             dtype=config.dtype,
             device=config.device,
         )
+        self._attention = create_backend("auto", spec)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -42,7 +42,7 @@ class ModelRunner:
 
     def run(self, plan: StepPlan) -> torch.Tensor:
         """Compute the step; returns the logits [M, vocab_size] float32 of `plan.logit_rows`."""
-        self._attention.plan(StepTensors.of(plan))
+        self._attention.plan(_step_tensors(plan))
         return self._model.forward(
             self._indices(plan.token_ids),
             self._indices(plan.positions),
@@ -52,3 +52,14 @@ class ModelRunner:
 
     def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._device)
+
+
+def _step_tensors(plan: StepPlan) -> StepTensors:
+    return StepTensors(
+        qo_indptr=plan.qo_indptr,
+        kv_lens=plan.kv_lens,
+        block_indptr=plan.block_indptr,
+        block_table=plan.block_table,
+        slot_mapping=plan.slot_mapping,
+        positions=plan.positions,
+    )

@@ -10,7 +10,7 @@ __all__ = ["Decode", "IncrementalDetokenizer", "StopChecker", "StopMatch", "fina
 Decode = Callable[[Sequence[int]], str]
 
 _REPLACEMENT = "\ufffd"  # what a decoder puts where bytes are no character, or not yet
-_MAX_PENDING_TOKENS = 8  # a character has at most 4 bytes, one token each at worst; the rest is for silent tokens
+_MAX_PENDING_TOKENS = 8  # a character takes 4 tokens at most (a byte each); the rest is for silent tokens among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,15 @@ def find_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
 class IncrementalDetokenizer:
     """The text of a growing token sequence, piece by piece, at a constant cost per token.
 
-    A token's text depends on its neighbours, so a window is decoded: some settled tokens as context, then the pending
-    ones, whose text may still change because it ends in the middle of a character.
+    A token's text depends on its neighbours, so a window of the last tokens is decoded: some as context, whose text was
+    returned, then the pending ones. The context may begin inside a character; what that decodes to counts as returned.
     """
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
         self._window: list[int] = []
-        self._num_context = 0  # settled tokens at the start of the window
-        self._context_len = 0  # characters of their text
-        self._num_returned = 0  # characters of the window's text returned so far, the context's included
+        self._num_context = 0  # tokens
+        self._num_returned = 0  # characters of the window's text
 
     def append(self, token_id: int) -> str:
         """The further text that is certain now; an unfinished character at its end is held back.
@@ -64,30 +63,33 @@ class IncrementalDetokenizer:
         Bytes that are no character are returned as U+FFFD once text follows them, or after a few tokens.
         """
         self._window.append(token_id)
+        overdue = len(self._window) - self._num_context > _MAX_PENDING_TOKENS
         text = self._decode(self._window)
-        certain = len(text.rstrip(_REPLACEMENT))
-        too_long = len(self._window) - self._num_context > _MAX_PENDING_TOKENS
-        if too_long:
-            certain = len(text)
+        certain = _certain_len(text, overdue)
         new_text = text[self._num_returned : certain]
         self._num_returned = max(self._num_returned, certain)
-        if certain == len(text):
-            self._settle(too_long)
+        if new_text or overdue:
+            self._slide(overdue)
+        elif 0 < certain == len(text):
+            self._window.pop()  # a silent token
         return new_text
 
-    def _settle(self, too_long: bool) -> None:
-        """The pending tokens become the context, if they have text of their own; else they are of no use as one.
+    def _slide(self, overdue: bool) -> None:
+        """The pending tokens become the context, unless they are silent without the old one.
 
-        Decoders that strip a leading space do so in a window too, hence a context is never silent, except at the
-        start of the sequence where nothing else has come.
+        Decoders that strip a leading space strip it from a window too; in a context with text that does no harm.
         """
         pending = self._window[self._num_context :]
-        pending_len = len(self._decode(pending))
-        if pending_len > 0:
-            self._window, self._num_context, self._context_len = pending, len(pending), pending_len
-        elif self._num_context > 0 or too_long:
+        certain = _certain_len(self._decode(pending), overdue)
+        if certain > 0:
+            self._window, self._num_context, self._num_returned = pending, len(pending), certain
+        elif overdue:
             del self._window[self._num_context :]
-        self._num_returned = self._context_len
+
+
+def _certain_len(text: str, overdue: bool) -> int:
+    """How many characters no further token can change: all but replacement characters at the end, unless overdue."""
+    return len(text) if overdue else len(text.rstrip(_REPLACEMENT))
 
 
 class StopChecker:

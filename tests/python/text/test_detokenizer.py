@@ -164,6 +164,16 @@ def test_the_window_stays_short_whatever_is_repeated(token: bytes):
     assert decode.decode([0] * 500).startswith("".join(pieces))
 
 
+def test_characters_come_out_whole_when_every_token_ends_inside_one():
+    text = "😀" * 50
+    content = text.encode()
+    tokens = ByteTokens(content[:3], *(content[i : i + 4] for i in range(3, len(content), 4)))
+    decode = CountingDecode(tokens.decode)
+    detokenizer = IncrementalDetokenizer(decode)
+    assert [detokenizer.append(i) for i in tokens.ids] == ["", *"😀" * 50]
+    assert decode.longest <= 4
+
+
 def test_without_a_match_the_checker_never_decodes_the_whole_text():
     decode = CountingDecode(ByteTokens(b"a", b"b").decode)
     assert StopChecker(decode, ["bb", "aaab" * 200]).append([0, 1] * 300) is None

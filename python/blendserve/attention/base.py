@@ -1,0 +1,88 @@
+"""What a step gives to attention, and what every attention backend does with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from blendserve.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["AttentionBackend", "AttentionSpec", "StepTensors"]
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTensors:
+    """The arrays of one step that attention needs: S sequences with T query tokens in all.
+
+    They are those of `StepPlan` (csrc/sched/step_plan.h): sequence s has the query tokens [qo_indptr[s],
+    qo_indptr[s + 1]), the last of its kv_lens[s] positions, and the blocks block_table[block_indptr[s]:
+    block_indptr[s + 1]] in order of position. The K and V of token t go to slot_mapping[t] = block * block_size +
+    offset; positions[t] is its absolute position.
+    """
+
+    qo_indptr: Int32Array  # [S + 1]
+    kv_lens: Int32Array  # [S]
+    block_indptr: Int32Array  # [S + 1]
+    block_table: Int32Array  # [block_indptr[S]]
+    slot_mapping: Int64Array  # [T]
+    positions: Int32Array  # [T]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSpec:
+    """The attention of a model and the paged KV cache it reads; `dtype` is that of the cache."""
+
+    num_layers: int
+    num_heads: int  # of the queries; a multiple of num_kv_heads
+    num_kv_heads: int
+    head_dim: int
+    num_blocks: int
+    block_size: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "num_kv_heads", "head_dim", "num_blocks", "block_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.num_heads % self.num_kv_heads != 0:
+            raise UserError(
+                f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads ({self.num_kv_heads})"
+            )
+
+    @property
+    def scale(self) -> float:
+        """Of the scores before softmax."""
+        return float(self.head_dim**-0.5)
+
+    @property
+    def layer_shape(self) -> tuple[int, int, int, int, int]:
+        """Of the cache of one layer, in the layout of csrc/base/kv_layout.h: K, then V."""
+        return (self.num_blocks, 2, self.num_kv_heads, self.block_size, self.head_dim)
+
+
+class AttentionBackend(Protocol):
+    """Owns the paged KV cache of all layers."""
+
+    name: str
+    spec: AttentionSpec
+
+    def plan(self, step: StepTensors) -> None:
+        """Called once per step, before `forward` of its layers."""
+
+    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Appends the step's K and V to the cache of `layer`, then attends, causally.
+
+        q: [T, num_heads, head_dim]; k, v: [T, num_kv_heads, head_dim]. Returns [T, num_heads, head_dim] of the dtype
+        of q, new memory.
+        """
+        ...
