@@ -61,10 +61,16 @@ std::int64_t DlpackView::stride(int dim) const {
   return dense;
 }
 
-void DlpackView::require_dtype(DLDataType expected) const {
-  if (!(dtype() == expected)) {
-    throw InvalidInput(std::string(name_) + " has dtype " + to_string(dtype()) + "; it must be " + to_string(expected));
+DLDataType DlpackView::require_dtype(std::initializer_list<DLDataType> expected) const {
+  const DLDataType dtype = tensor_->dtype;
+  if (std::none_of(expected.begin(), expected.end(), [&](DLDataType one) { return one == dtype; })) {
+    std::string names;
+    for (const DLDataType one : expected) {
+      names.append(names.empty() ? "" : " or ").append(to_string(one));
+    }
+    throw InvalidInput(std::string(name_) + " has dtype " + to_string(dtype) + "; it must be " + names);
   }
+  return dtype;
 }
 
 void DlpackView::require_shape(const char* meaning, std::initializer_list<std::int64_t> expected) const {

@@ -14,7 +14,6 @@ class DlpackView {
   // Throws InvalidInput, with `name` in the message, when `object` is not a tensor in CPU memory that can be borrowed.
   DlpackView(const char* name, const pybind11::object& object);
 
-  DLDataType dtype() const { return tensor_->dtype; }
   int ndim() const { return tensor_->ndim; }
   std::int64_t size(int dim) const { return tensor_->shape[dim]; }
   void* data() const { return static_cast<char*>(tensor_->data) + tensor_->byte_offset; }
@@ -23,7 +22,7 @@ class DlpackView {
   std::int64_t stride(int dim) const;
 
   // Throw InvalidInput unless the tensor is as said.
-  void require_dtype(DLDataType expected) const;
+  DLDataType require_dtype(std::initializer_list<DLDataType> expected) const;  // one of them; returns which
   void require_shape(const char* meaning, std::initializer_list<std::int64_t> expected) const;  // -1 is any length
   void require_dense_from(int dim) const;  // dims `dim`, `dim` + 1, … lie without gaps
 

@@ -40,10 +40,7 @@ struct KvView {
   explicit KvView(const py::object& object) : view("kv", object) {
     view.require_shape("[num_blocks, 2, num_kv_heads, block_size, head_dim]", {-1, 2, -1, -1, -1});
     view.require_dense_from(0);
-    dtype = view.dtype() == kDlBFloat16 ? KvDtype::kBFloat16 : KvDtype::kFloat32;
-    if (dtype == KvDtype::kFloat32) {
-      view.require_dtype(kDlFloat32);
-    }
+    dtype = view.require_dtype({kDlFloat32, kDlBFloat16}) == kDlBFloat16 ? KvDtype::kBFloat16 : KvDtype::kFloat32;
     layout = {.num_blocks = checked_len("kv", view.size(0)),
               .num_kv_heads = checked_len("kv", view.size(2)),
               .block_size = checked_len("kv", view.size(3)),
@@ -58,7 +55,7 @@ struct KvView {
 DlpackView token_rows(const char* name, const py::object& object, const char* meaning, std::int64_t num_tokens,
                       std::int64_t num_heads, std::int64_t head_dim) {
   DlpackView view(name, object);
-  view.require_dtype(kDlFloat32);
+  view.require_dtype({kDlFloat32});
   view.require_shape(meaning, {num_tokens, num_heads, head_dim});
   view.require_dense_from(1);
   return view;

@@ -41,35 +41,58 @@ __m256 load_padded(const void* row, std::int32_t begin, std::int32_t len) {
   return Dtype::load(rest);
 }
 
-void transpose(__m256 (&x)[kLanes]) {
+[[gnu::always_inline]] inline void transpose(__m256 (&x)[kLanes]) {
   __m256 a[kLanes];
+#pragma GCC unroll 8
   for (int i = 0; i < kLanes; i += 2) {
     a[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
     a[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
   }
   __m256 b[kLanes];
+#pragma GCC unroll 8
   for (int i = 0; i < kLanes; i += 4) {
     b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
     b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
     b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
     b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
   }
+#pragma GCC unroll 8
   for (int i = 0; i < 4; ++i) {
     x[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
     x[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
   }
 }
 
+// Rows of K or V to bring into the cache while others are unpacked, so that memory never waits for arithmetic.
+struct RowsAhead {
+  const void* const* rows = nullptr;
+  std::int32_t num_rows = 0;
+
+  template <class Element>
+  void fetch(std::int32_t begin, std::int32_t end, std::int32_t row_len) const {
+    constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
+    for (std::int32_t row = begin; row < smaller(end, num_rows); ++row) {
+      for (std::int32_t i = 0; i < row_len; i += kLineLen) {
+        __builtin_prefetch(static_cast<const Element*>(rows[row]) + i, 0, 2);
+      }
+    }
+  }
+};
+
 // tile[i][p] = k_rows[p][i], tile being [padded(head_dim), kTileLen]; num_positions is a multiple of kLanes.
 template <class Dtype>
-void unpack_k(const void* const* k_rows, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
+void unpack_k(const void* const* k_rows, std::int32_t num_positions, std::int32_t head_dim, RowsAhead ahead,
+              float* tile) {
   for (std::int32_t p = 0; p < num_positions; p += kLanes) {
+    ahead.fetch<typename Dtype::Element>(p, p + kLanes, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += kLanes) {
       __m256 x[kLanes];
+#pragma GCC unroll 8
       for (int j = 0; j < kLanes; ++j) {
         x[j] = load_padded<Dtype>(k_rows[p + j], i, head_dim);
       }
       transpose(x);
+#pragma GCC unroll 8
       for (int j = 0; j < kLanes; ++j) {
         _mm256_store_ps(tile + (i + j) * kTileLen + p, x[j]);
       }
@@ -79,8 +102,10 @@ void unpack_k(const void* const* k_rows, std::int32_t num_positions, std::int32_
 
 // tile[p][i] = v_rows[p][i], tile being [kTileLen, padded(head_dim)].
 template <class Dtype>
-void unpack_v(const void* const* v_rows, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
+void unpack_v(const void* const* v_rows, std::int32_t num_positions, std::int32_t head_dim, RowsAhead ahead,
+              float* tile) {
   for (std::int32_t p = 0; p < num_positions; ++p) {
+    ahead.fetch<typename Dtype::Element>(p, p + 1, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += kLanes) {
       _mm256_store_ps(tile, load_padded<Dtype>(v_rows[p], i, head_dim));
       tile += kLanes;
@@ -88,12 +113,19 @@ void unpack_v(const void* const* v_rows, std::int32_t num_positions, std::int32_
   }
 }
 
+// The tile of rows that starts at `begin`, or of those that come after the last one.
+RowsAhead tile_ahead(const void* const* rows, std::int32_t begin, std::int32_t end, RowsAhead after) {
+  return begin < end ? RowsAhead{rows + begin, smaller(kTileLen, end - begin)} : after;
+}
+
 // exponents[r][p] = q[r] · k[p], exponents being [num_rows, kSplitLen]. Past row_lens[r] a row holds anything.
 template <class Dtype>
 void score(const SplitInputs& in, float* tile, float* exponents) {
   for (std::int32_t begin = 0; begin < in.num_positions; begin += kTileLen) {
     const std::int32_t num_positions = padded(smaller(kTileLen, in.num_positions - begin));
-    unpack_k<Dtype>(in.k_rows + begin, num_positions, in.head_dim, tile);
+    const RowsAhead ahead =
+        tile_ahead(in.k_rows, begin + kTileLen, in.num_positions, {in.v_rows, smaller(kTileLen, in.num_positions)});
+    unpack_k<Dtype>(in.k_rows + begin, num_positions, in.head_dim, ahead, tile);
     for_each_block(in.num_rows, num_positions, [&](const Block& block) {
       if (in.row_lens[block.row + block.num_rows - 1] > begin + block.column) {
         multiply(block, {in.q + std::ptrdiff_t{block.row} * in.head_dim, in.head_dim}, {tile + block.column, kTileLen},
@@ -144,7 +176,9 @@ void accumulate_values(const SplitInputs& in, const float* weights, float* tile,
   for (std::int32_t begin = 0; begin < in.num_positions; begin += kTileLen) {
     const std::int32_t num_positions = smaller(kTileLen, in.num_positions - begin);
     const Into into = begin == 0 ? Into::kEmpty : Into::kFilled;
-    unpack_v<Dtype>(in.v_rows + begin, num_positions, in.head_dim, tile);
+    const RowsAhead ahead = tile_ahead(in.v_rows, begin + kTileLen, in.num_positions,
+                                       {in.next_k_rows, smaller(kTileLen, in.num_next_rows)});
+    unpack_v<Dtype>(in.v_rows + begin, num_positions, in.head_dim, ahead, tile);
     for_each_block(in.num_rows, width, [&](const Block& block) {
       const Matrix<const float> a{weights + std::ptrdiff_t{block.row} * kSplitLen + begin, kSplitLen};
       const Matrix<const float> b{tile + block.column, width};

@@ -19,6 +19,8 @@ struct SplitInputs {
   const std::int32_t* row_lens = nullptr;  // [num_rows] positions a row attends to: >= 1, never falling, last the most
   const void* const* k_rows = nullptr;     // [padded(num_positions)] each [head_dim]; the last one repeated as padding
   const void* const* v_rows = nullptr;     // [num_positions] each [head_dim]
+  const void* const* next_k_rows = nullptr;  // [num_next_rows] read next: only fetched into the cache
+  std::int32_t num_next_rows = 0;
   std::int32_t num_rows = 0;
   std::int32_t num_positions = 0;  // row_lens[num_rows - 1], at most kSplitLen
   std::int32_t head_dim = 0;
@@ -40,7 +42,7 @@ struct PartialRows {
 void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRows& out);
 void attend_split_avx2(const SplitInputs& in, float* scratch, const PartialRows& out);
 
-inline constexpr std::int32_t kTileLen = 64;  // positions of K or V unpacked at a time
+inline constexpr std::int32_t kTileLen = 32;  // positions of K or V unpacked at a time
 
 constexpr std::size_t split_scratch_len(std::int32_t num_rows, std::int32_t head_dim) {
   return static_cast<std::size_t>(num_rows) * kSplitLen + static_cast<std::size_t>(padded(head_dim)) * kTileLen;

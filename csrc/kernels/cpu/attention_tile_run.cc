@@ -22,10 +22,15 @@ struct alignas(64) CacheLine {
 
 // Memory a thread works in, kept from call to call.
 struct ThreadBuffers {
+  struct Rows {
+    std::array<const void*, kSplitLen> k;
+    std::array<const void*, kSplitLen> v;
+    std::int32_t num_positions;
+  };
+
   std::vector<CacheLine> floats;
   std::vector<std::int32_t> row_lens;
-  std::array<const void*, kSplitLen> k_rows;
-  std::array<const void*, kSplitLen> v_rows;
+  std::array<Rows, 2> rows;  // of a split and the one after it
 
   float* resize(std::int64_t num_floats) {
     floats.resize(std::max(floats.size(), static_cast<std::size_t>(whole_lines(num_floats) / 16)));
@@ -80,6 +85,7 @@ TileRun::TileRun(const PagedAttentionParams& params, const Tile& tile)
 
 void TileRun::attend() {
   load_q();
+  point_to_rows(0);
   for (std::int32_t split = 0; split < tile_.num_splits(); ++split) {
     attend_split(split, split == 0 ? total_ : part_);
     merge(split, part_);
@@ -89,6 +95,7 @@ void TileRun::attend() {
 
 void TileRun::attend_partly(std::int32_t first_split, std::int32_t end_split, float* workspace) {
   load_q();
+  point_to_rows(first_split);
   for (std::int32_t split = first_split; split < end_split; ++split) {
     attend_split(split, partial(workspace, split));
   }
@@ -116,20 +123,22 @@ void TileRun::load_q() {
 }
 
 void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
-  const std::int32_t begin = split * kSplitLen;
-  const std::int32_t num_positions = std::min(kSplitLen, tile_.num_positions() - begin);
-  const std::int32_t first_token = tile_.first_token_in(split);
-  const std::int32_t first_row = first_token * group_;
+  point_to_rows(split + 1);
+  const ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
+  const ThreadBuffers::Rows& next_rows = buffers_.rows[static_cast<std::size_t>((split + 1) % 2)];
+  const std::int32_t first_row = tile_.first_token_in(split) * group_;
   for (std::int32_t row = first_row; row < num_rows_; ++row) {
-    buffers_.row_lens[static_cast<std::size_t>(row)] = std::min(num_positions, tile_.first_len + row / group_ - begin);
+    buffers_.row_lens[static_cast<std::size_t>(row)] =
+        std::min(rows.num_positions, tile_.first_len + row / group_ - split * kSplitLen);
   }
-  point_to_rows(begin, num_positions);
   const SplitInputs in{.q = q_ + std::ptrdiff_t{first_row} * head_dim_,
                        .row_lens = buffers_.row_lens.data() + first_row,
-                       .k_rows = buffers_.k_rows.data(),
-                       .v_rows = buffers_.v_rows.data(),
+                       .k_rows = rows.k.data(),
+                       .v_rows = rows.v.data(),
+                       .next_k_rows = next_rows.k.data(),
+                       .num_next_rows = next_rows.num_positions,
                        .num_rows = num_rows_ - first_row,
-                       .num_positions = num_positions,
+                       .num_positions = rows.num_positions,
                        .head_dim = head_dim_,
                        .kv_dtype = params_.kv_dtype};
 #ifdef __x86_64__
@@ -141,22 +150,27 @@ void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
   attend_split_scalar(in, scratch_, out.from(first_row));
 }
 
-void TileRun::point_to_rows(std::int32_t begin, std::int32_t num_positions) {
+// Finds the positions of a split in the cache; one past the last split has none.
+void TileRun::point_to_rows(std::int32_t split) {
   const KvLayout& layout = params_.layout;
   const BlockId* blocks = params_.block_table + params_.block_indptr[tile_.seq];
   const std::int64_t element_size = params_.kv_dtype == KvDtype::kFloat32 ? 4 : 2;
   const auto* kv = static_cast<const std::byte*>(params_.kv);
-  for (std::int32_t p = 0; p < num_positions;) {
+  const std::int32_t begin = split * kSplitLen;
+  ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
+  rows.num_positions = std::clamp(tile_.num_positions() - begin, 0, kSplitLen);
+  for (std::int32_t p = 0; p < rows.num_positions;) {
     const BlockId block = blocks[(begin + p) / layout.block_size];
     const std::byte* k = kv + layout.k_offset(block, tile_.kv_head) * element_size;
     const std::byte* v = kv + layout.v_offset(block, tile_.kv_head) * element_size;
-    for (std::int32_t i = (begin + p) % layout.block_size; i < layout.block_size && p < num_positions; ++i, ++p) {
-      buffers_.k_rows[static_cast<std::size_t>(p)] = k + i * layout.head_dim * element_size;
-      buffers_.v_rows[static_cast<std::size_t>(p)] = v + i * layout.head_dim * element_size;
+    for (std::int32_t i = (begin + p) % layout.block_size; i < layout.block_size && p < rows.num_positions; ++i, ++p) {
+      rows.k[static_cast<std::size_t>(p)] = k + i * head_dim_ * element_size;
+      rows.v[static_cast<std::size_t>(p)] = v + i * head_dim_ * element_size;
     }
   }
-  std::fill(buffers_.k_rows.begin() + num_positions, buffers_.k_rows.begin() + padded(num_positions),
-            buffers_.k_rows[static_cast<std::size_t>(num_positions - 1)]);
+  for (std::int32_t p = rows.num_positions; p % kLanes != 0; ++p) {
+    rows.k[static_cast<std::size_t>(p)] = rows.k[static_cast<std::size_t>(p - 1)];
+  }
 }
 
 // The first split is where the merging starts from, and holds every row.

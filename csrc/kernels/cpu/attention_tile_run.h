@@ -30,7 +30,7 @@ class TileRun {
   std::int64_t first_column() const { return std::int64_t{tile_.kv_head} * group_ * head_dim_; }
   void load_q();
   void attend_split(std::int32_t split, const PartialRows& out);
-  void point_to_rows(std::int32_t begin, std::int32_t num_positions);
+  void point_to_rows(std::int32_t split);
   void merge(std::int32_t split, const PartialRows& part);
   void write_out(const PartialRows& rows);
 

@@ -30,24 +30,31 @@ enum class Into { kEmpty, kFilled };  // start from 0, or from what c holds
 template <int kRows, int kVectors>
 void multiply_block(Matrix<const float> a, Matrix<const float> b, std::int32_t k_len, Matrix<float> c, Into into) {
   __m256 sums[kRows][kVectors];
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       sums[r][v] = into == Into::kEmpty ? _mm256_setzero_ps() : _mm256_loadu_ps(c.row(r) + 8 * v);
     }
   }
   for (std::int32_t k = 0; k < k_len; ++k) {
     __m256 x[kVectors];
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       x[v] = _mm256_loadu_ps(b.row(k) + 8 * v);
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const __m256 y = _mm256_broadcast_ss(a.row(r) + k);
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
         sums[r][v] = _mm256_fmadd_ps(y, x[v], sums[r][v]);
       }
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       _mm256_storeu_ps(c.row(r) + 8 * v, sums[r][v]);
     }
