@@ -26,9 +26,9 @@ namespace detail {
 }  // namespace blendserve
 
 // Holds in every build type: a broken invariant must not turn into a wrong answer.
-#define BLENDSERVE_ASSERT(condition)                                                  \
-  do {                                                                                \
-    if (!(condition)) {                                                               \
-      ::blendserve::detail::raise_internal_error(#condition, __FILE__, __LINE__);     \
-    }                                                                                 \
+#define BLENDSERVE_ASSERT(condition)                                              \
+  do {                                                                            \
+    if (!(condition)) {                                                           \
+      ::blendserve::detail::raise_internal_error(#condition, __FILE__, __LINE__); \
+    }                                                                             \
   } while (false)

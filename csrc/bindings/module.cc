@@ -1,8 +1,9 @@
 #include "bindings/bindings.h"
 
-namespace py = pybind11;
-
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C++ core of blendserve.";
   m.attr("__version__") = BLENDSERVE_VERSION;
+  blendserve::bindings::register_scheduler(m);
+  blendserve::bindings::register_random(m);
+  blendserve::bindings::register_kernels(m);
 }

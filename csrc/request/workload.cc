@@ -19,8 +19,7 @@ Workload::Workload(std::span<const Token> tokens, std::span<const std::int64_t> 
   for (std::size_t i = 1; i < offsets.size(); ++i) {
     if (offsets[i] < offsets[i - 1]) {
       throw InvalidInput("offsets[" + std::to_string(i) + "] is " + std::to_string(offsets[i]) +
-                         ", less than the one before (" + std::to_string(offsets[i - 1]) +
-                         "); offsets must not fall");
+                         ", less than the one before (" + std::to_string(offsets[i - 1]) + "); offsets must not fall");
     }
   }
   if (offsets.back() > static_cast<std::int64_t>(tokens.size())) {

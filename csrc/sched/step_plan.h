@@ -7,23 +7,23 @@
 
 namespace blendserve {
 
-// One step for an executor (CPU, GPU or simulator), as plain arrays. It has S sequences with T tokens in all; sequences
-// with one token come first. Token t of sequence s, qo_indptr[s] <= t < qo_indptr[s + 1], stands at absolute position
+// One step for an executor (CPU, GPU or simulator), as plain arrays. It has S sequences with T tokens in all, decodes
+// first. Token t of sequence s, qo_indptr[s] <= t < qo_indptr[s + 1], stands at absolute position
 // positions[t] and attends to every earlier position of its sequence; its K and V go to flat slot slot_mapping[t] =
 // block * block_size + offset. All K/V of a layer are appended before that layer's attention: a sequence may read
 // blocks that another sequence of the same step writes.
 struct StepPlan {
-  std::int64_t step = 0;                    // counts from 0
-  std::vector<RequestId> request_ids;       // [S]
-  std::vector<std::int32_t> qo_indptr;      // [S + 1]
-  std::vector<Token> token_ids;             // [T]
-  std::vector<std::int32_t> positions;      // [T]
-  std::vector<std::int64_t> slot_mapping;   // [T]
-  std::vector<std::int32_t> kv_lens;        // [S] positions in the KV cache once this step's are appended
-  std::vector<std::int32_t> block_indptr;   // [S + 1]
-  std::vector<BlockId> block_table;         // [block_indptr[S]] blocks of each sequence, in order of position
-  std::vector<std::int32_t> logit_rows;     // [M] rows of [T] whose logits are needed: the sequences that get a token
-  std::vector<RequestId> sample_ids;        // [M] their requests
+  std::int64_t step = 0;                      // counts from 0
+  std::vector<RequestId> request_ids;         // [S]
+  std::vector<std::int32_t> qo_indptr{0};     // [S + 1]
+  std::vector<Token> token_ids;               // [T]
+  std::vector<std::int32_t> positions;        // [T]
+  std::vector<std::int64_t> slot_mapping;     // [T]
+  std::vector<std::int32_t> kv_lens;          // [S] positions in the KV cache once this step's are appended
+  std::vector<std::int32_t> block_indptr{0};  // [S + 1]
+  std::vector<BlockId> block_table;           // [block_indptr[S]] blocks of each sequence, in order of position
+  std::vector<std::int32_t> logit_rows;       // [M] rows of [T] whose logits are needed: the sequences that get a token
+  std::vector<RequestId> sample_ids;          // [M] their requests
   std::vector<std::int32_t> sample_positions;  // [M] index of the output token each will get, counted from 0
 };
 

@@ -5,6 +5,40 @@
 
 from __future__ import annotations
 
-from blendserve._core import __version__
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__"]
+from blendserve._core import SchedulerStats, StepPlan, StepScheduler, __version__
+from blendserve.config import EngineConfig
+from blendserve.errors import BlendserveError, ModelError, RequestError, UserError
+from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from blendserve.llm import LLM
+
+__all__ = [
+    "LLM",
+    "BlendserveError",
+    "CompletionOutput",
+    "EngineConfig",
+    "ModelError",
+    "RequestError",
+    "RequestOutput",
+    "SamplingParams",
+    "SchedulerStats",
+    "StepPlan",
+    "StepScheduler",
+    "TokenLogprob",
+    "UserError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "LLM":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from blendserve.llm import LLM
+    except ModuleNotFoundError as error:
+        raise ImportError(f"blendserve.LLM needs {error.name}: pip install 'blendserve[engine]'") from error
+    return LLM

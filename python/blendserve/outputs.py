@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 __all__ = ["CompletionOutput", "FinishReason", "RequestOutput", "TokenLogprob"]
@@ -47,6 +47,10 @@ class RequestOutput:
     prompt_token_ids: tuple[int, ...]
     outputs: tuple[CompletionOutput, ...]
     num_cached_tokens: int
+
+    def at(self, index: int) -> RequestOutput:
+        """The same result at another place."""
+        return replace(self, index=index)
 
     @property
     def text(self) -> str | None:

@@ -12,12 +12,14 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from blendserve.attention.base import AttentionSpec, StepTensors
-from blendserve.attention.cuda_library import KvAppendParams, PagedDecodeParams, load_cuda_library
+from blendserve.attention.cuda_library import KvAppendParams, PagedDecodeParams, cuda_library_path, load_cuda_library
 from blendserve.errors import UserError
 
 __all__ = ["NativeCudaAttention"]
 
 _DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
+_HEAD_DIMS = (64, 128)
+_MAX_GROUP = 16
 _ALIGNMENT = 16
 
 
@@ -67,21 +69,16 @@ class NativeCudaAttention:
     name = "native_cuda"
 
     def __init__(self, spec: AttentionSpec) -> None:
-        if spec.device.type != "cuda":
-            raise UserError(f"device is {spec.device}; native_cuda attention runs on an NVIDIA GPU")
-        if spec.dtype not in _DTYPE_CODES:
-            raise UserError(f"dtype is {spec.dtype}; native_cuda attention keeps bfloat16 or float16")
-        if spec.head_dim not in (64, 128):
-            raise UserError(
-                f"head_dim is {spec.head_dim}; native_cuda attention has 64 and 128, use torch_ref for others"
-            )
+        reason = _unsupported(spec)
+        if reason is not None:
+            raise UserError(f"{reason}; choose another attention backend")
         self.spec = spec
         self.num_ctas = torch.cuda.get_device_properties(spec.device).multi_processor_count
         self.kv_cache = torch.empty((spec.num_layers, *spec.layer_shape), dtype=spec.dtype, device=spec.device)
         self._library = load_cuda_library()
         self._buffer = _StepBuffer(spec.device)
         self._workspace = torch.empty(0, dtype=torch.uint8, device=spec.device)
-        self._num_decodes = 0
+        self._num_decodes = -1  # before the first plan()
         self._prefills: list[_PrefillChunk] = []
         self._append = KvAppendParams(
             num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim, block_size=spec.block_size
@@ -95,6 +92,11 @@ class NativeCudaAttention:
             dtype=_DTYPE_CODES[spec.dtype],
             scale=spec.scale,
         )
+
+    @staticmethod
+    def runs(spec: AttentionSpec) -> bool:
+        """Whether this backend has kernels for `spec`, and the library is there."""
+        return _unsupported(spec) is None and cuda_library_path().exists()
 
     def plan(self, step: StepTensors) -> None:
         """Divides the step's work and queues one copy to the device; nothing waits for the device's last step."""
@@ -136,6 +138,8 @@ class NativeCudaAttention:
 
     def forward(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `AttentionBackend.forward`. The token rows of q, k and v may be slices of wider rows."""
+        if self._num_decodes < 0:
+            raise RuntimeError("forward() before plan(): call plan(step) once per step")
         stream = torch.cuda.current_stream(self.spec.device).cuda_stream
         self._append_tokens(layer, _dense_rows(k), _dense_rows(v), stream)
         out = q.new_empty(q.shape)
@@ -177,6 +181,20 @@ class NativeCudaAttention:
         if needed > len(self._workspace):
             self._workspace = torch.empty(needed, dtype=torch.uint8, device=self.spec.device)
             self._decode.workspace, self._decode.workspace_bytes = self._workspace.data_ptr(), needed
+
+
+def _unsupported(spec: AttentionSpec) -> str | None:
+    """What of `spec` the kernels lack, in words."""
+    group = spec.num_heads // spec.num_kv_heads
+    if spec.device.type != "cuda":
+        return f"device is {spec.device}, but native_cuda attention runs on an NVIDIA GPU"
+    if spec.dtype not in _DTYPE_CODES:
+        return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16 or float16"
+    if spec.head_dim not in _HEAD_DIMS:
+        return f"head_dim is {spec.head_dim}, but native_cuda attention has {_HEAD_DIMS}"
+    if group > _MAX_GROUP:
+        return f"{group} query heads share a KV head, but native_cuda attention has at most {_MAX_GROUP}"
+    return None
 
 
 def _aligned(num_bytes: int) -> int:

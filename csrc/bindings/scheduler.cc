@@ -1,0 +1,186 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "bindings/numpy_view.h"
+#include "policy/baseline_policy.h"
+#include "sched/step_scheduler.h"
+
+namespace py = pybind11;
+
+namespace blendserve::bindings {
+namespace {
+
+StaticOrder order_named(const std::string& name) {
+  if (name == "fcfs") return StaticOrder::kFcfs;
+  if (name == "random") return StaticOrder::kRandom;
+  if (name == "dfs") return StaticOrder::kDfs;
+  throw InvalidInput("schedule is \"" + name + "\"; it must be one of fcfs, random, dfs");
+}
+
+std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64_t num_blocks, std::int32_t block_size,
+                                              std::int32_t max_batch_tokens, std::int32_t max_batch_requests,
+                                              const std::string& schedule, std::uint64_t seed) {
+  if (!plan.is_none())
+    throw InvalidInput("plan must be None: this version has no planner; choose an order by schedule");
+  SchedulerConfig config;
+  config.num_blocks = num_blocks;
+  config.block_size = block_size;
+  config.max_batch_tokens = max_batch_tokens;
+  config.max_batch_requests = max_batch_requests;
+  return std::make_unique<StepScheduler>(config, std::make_unique<BaselinePolicy>(order_named(schedule), seed));
+}
+
+RequestId add_request(StepScheduler& scheduler, const std::vector<Token>& prompt_token_ids, std::int32_t max_new_tokens,
+                      const std::vector<Token>& stop_token_ids) {
+  const LengthLimits limits{max_new_tokens, scheduler.add_stop_set(stop_token_ids)};
+  return scheduler.add_requests(Workload::from_prompts({prompt_token_ids}), std::span(&limits, 1));
+}
+
+RequestId add_requests(StepScheduler& scheduler, const py::array& tokens, const py::array& offsets,
+                       const py::array& max_new_tokens, const py::array& stop_sets) {
+  const auto lengths = span_of<std::int32_t>(max_new_tokens, "max_new_tokens");
+  const auto sets = span_of<std::int32_t>(stop_sets, "stop_sets");
+  if (sets.size() != lengths.size()) {
+    throw InvalidInput("stop_sets has " + std::to_string(sets.size()) + " entries, max_new_tokens " +
+                       std::to_string(lengths.size()) + "; both need one per prompt");
+  }
+  std::vector<LengthLimits> limits;
+  limits.reserve(lengths.size());
+  for (std::size_t i = 0; i < lengths.size(); ++i) limits.push_back({lengths[i], sets[i]});
+
+  struct Buffers {
+    py::array tokens;
+    py::array offsets;
+  };
+  const std::shared_ptr<Buffers> owner(new Buffers{tokens, offsets}, [](Buffers* buffers) {
+    const py::gil_scoped_acquire gil;
+    delete buffers;
+  });
+  return scheduler.add_requests(
+      Workload(span_of<Token>(tokens, "tokens"), span_of<std::int64_t>(offsets, "offsets"), owner), limits);
+}
+
+py::object finish_reason(const StepScheduler& scheduler, RequestId id) {
+  switch (scheduler.row(id).finish_reason) {
+    case FinishReason::kNone:
+      return py::none();
+    case FinishReason::kStopToken:
+      return py::str("stop_token");
+    case FinishReason::kLength:
+      return py::str("length");
+    case FinishReason::kStopped:
+      return py::str("stopped");
+  }
+  return py::none();
+}
+
+template <auto Member>
+py::array plan_array(const py::object& self) {
+  return view_of(self.cast<const StepPlan&>().*Member, self);
+}
+
+void register_step_plan(py::module_& m) {
+  py::class_<StepPlan, std::shared_ptr<StepPlan>>(
+      m, "StepPlan", "One step for an executor: S sequences, T tokens, M sampled tokens, as read-only arrays.")
+      .def_readonly("step", &StepPlan::step, "Number of the step, counted from 0.")
+      .def_property_readonly("request_ids", plan_array<&StepPlan::request_ids>, "int32 [S].")
+      .def_property_readonly("qo_indptr", plan_array<&StepPlan::qo_indptr>, "int32 [S + 1]: tokens of each sequence.")
+      .def_property_readonly("token_ids", plan_array<&StepPlan::token_ids>, "int32 [T].")
+      .def_property_readonly("positions", plan_array<&StepPlan::positions>, "int32 [T]: absolute positions.")
+      .def_property_readonly("slot_mapping", plan_array<&StepPlan::slot_mapping>,
+                             "int64 [T]: where each token's K and V go, block * block_size + offset.")
+      .def_property_readonly("kv_lens", plan_array<&StepPlan::kv_lens>,
+                             "int32 [S]: positions in the KV cache once this step's are appended.")
+      .def_property_readonly("block_indptr", plan_array<&StepPlan::block_indptr>, "int32 [S + 1].")
+      .def_property_readonly("block_table", plan_array<&StepPlan::block_table>,
+                             "int32 [block_indptr[S]]: blocks of each sequence in order of position.")
+      .def_property_readonly("logit_rows", plan_array<&StepPlan::logit_rows>,
+                             "int32 [M]: the rows of [T] whose logits are needed.")
+      .def_property_readonly("sample_ids", plan_array<&StepPlan::sample_ids>, "int32 [M]: the requests they belong to.")
+      .def_property_readonly("sample_positions", plan_array<&StepPlan::sample_positions>,
+                             "int32 [M]: index of the output token each gets, counted from 0.");
+}
+
+void register_stats(py::module_& m) {
+  py::class_<SchedulerStats>(m, "SchedulerStats", "Counts since construction; docs/metrics.md defines them.")
+      .def_readonly("num_steps", &SchedulerStats::num_steps)
+      .def_readonly("num_prompt_tokens", &SchedulerStats::num_prompt_tokens)
+      .def_readonly("num_cached_tokens", &SchedulerStats::num_cached_tokens)
+      .def_readonly("num_output_tokens", &SchedulerStats::num_output_tokens)
+      .def_readonly("num_recomputed_tokens", &SchedulerStats::num_recomputed_tokens)
+      .def_readonly("num_preemptions", &SchedulerStats::num_preemptions)
+      .def_readonly("num_finished", &SchedulerStats::num_finished);
+}
+
+}  // namespace
+
+void register_scheduler(py::module_& m) {
+  register_step_plan(m);
+  register_stats(m);
+  using ReleaseGil = py::call_guard<py::gil_scoped_release>;
+  py::class_<StepScheduler>(m, "StepScheduler",
+                            "Continuous batching with a paged KV cache and a runtime prefix tree, for any executor:\n\n"
+                            "    while (step := scheduler.schedule()):\n"
+                            "        scheduler.update(step, sampled_tokens)  # one token per step.sample_ids\n\n"
+                            "One thread at a time may use it. Bad input raises ValueError.")
+      .def(py::init(&make_scheduler), py::arg("plan") = py::none(), py::kw_only(), py::arg("num_blocks"),
+           py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
+           py::arg("schedule") = "fcfs", py::arg("seed") = 0,
+           "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
+           "a step; schedule is fcfs, random (by seed) or dfs. plan must be None.")
+      .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
+           "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")
+      .def("add_request", &add_request, py::arg("prompt_token_ids"), py::kw_only(), py::arg("max_new_tokens"),
+           py::arg("stop_token_ids") = std::vector<Token>{}, "Add one request; returns its id.")
+      .def("add_requests", &add_requests, py::arg("tokens"), py::arg("offsets"), py::arg("max_new_tokens"),
+           py::arg("stop_sets"),
+           "Add n requests without a copy: prompt i is tokens[offsets[i]:offsets[i + 1]]. tokens int32 [T], offsets "
+           "int64 [n + 1], max_new_tokens int32 [n], stop_sets int32 [n]. Returns the first id; ids are consecutive. "
+           "The buffers must not change while the scheduler lives.")
+      .def(
+          "schedule", [](StepScheduler& self) { return std::const_pointer_cast<StepPlan>(self.schedule()); },
+          ReleaseGil(), "The next StepPlan, or None when every request is finished.")
+      .def(
+          "update",
+          [](StepScheduler& self, const StepPlan& step, const py::array& sampled_tokens) {
+            return copy_of(self.update(step, span_of<Token>(sampled_tokens, "sampled_tokens")));
+          },
+          py::arg("step"), py::arg("sampled_tokens"),
+          "The step ran: sampled_tokens int32 [M] are the next tokens of step.sample_ids. Returns the ids of the "
+          "requests that finished, int32.")
+      .def("abort_step", &StepScheduler::abort_step, py::arg("step"),
+           "The step failed: nothing of it is published, and its requests wait again with the output they have.")
+      .def("stop", &StepScheduler::stop, py::arg("request_id"), "End a request now, between steps.")
+      .def("forget", &StepScheduler::forget, py::arg("request_id"), "Drop the output of a finished request.")
+      .def(
+          "output_tokens", [](const StepScheduler& self, RequestId id) { return copy_of(self.row(id).output); },
+          py::arg("request_id"), "The tokens generated so far, int32.")
+      .def("finish_reason", &finish_reason, py::arg("request_id"),
+           "None while unfinished, else stop_token, length, or stopped (by stop()).")
+      .def(
+          "num_cached_tokens",
+          [](const StepScheduler& self, RequestId id) { return std::max(0, self.row(id).num_cached); },
+          py::arg("request_id"), "Prompt tokens found in the cache when the request was first admitted.")
+      .def_property_readonly("stats", &StepScheduler::stats, py::return_value_policy::copy)
+      .def_property_readonly("num_running", &StepScheduler::num_running)
+      .def_property_readonly("num_requests", &StepScheduler::num_requests)
+      .def_property_readonly("num_unfinished", &StepScheduler::num_unfinished)
+      .def_property_readonly("num_blocks", [](const StepScheduler& self) { return self.cache().num_blocks(); })
+      .def_property_readonly(
+          "num_available_blocks", [](const StepScheduler& self) { return self.cache().num_available(); },
+          "Blocks that are free or hold a cached prefix nobody reads.")
+      .def_property_readonly("num_evictions", [](const StepScheduler& self) { return self.cache().num_evictions(); })
+      .def("verify", &StepScheduler::verify, "Raise RuntimeError unless every invariant holds.")
+      .def(
+          "to_string", [](const StepScheduler& self) { return self.cache().to_string(); },
+          "The runtime prefix tree, one block a line.");
+}
+
+}  // namespace blendserve::bindings

@@ -1,0 +1,46 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/attention_split.h"
+#include "kernels/cpu/bfloat16.h"
+
+namespace blendserve::cpu {
+
+namespace {
+
+float load(const void* row, std::int32_t i, KvDtype dtype) {
+  return dtype == KvDtype::kFloat32 ? static_cast<const float*>(row)[i]
+                                    : bfloat16_to_float(static_cast<const std::uint16_t*>(row)[i]);
+}
+
+}  // namespace
+
+void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRows& out) {
+  for (std::int32_t r = 0; r < in.num_rows; ++r) {
+    const float* q = in.q + std::ptrdiff_t{r} * in.head_dim;
+    float* acc = out.acc + r * out.acc_stride;
+    float max = -std::numeric_limits<float>::infinity();
+    for (std::int32_t p = 0; p < in.row_lens[r]; ++p) {
+      float exponent = 0.0F;
+      for (std::int32_t i = 0; i < in.head_dim; ++i) {
+        exponent += q[i] * load(in.k_rows[p], i, in.kv_dtype);
+      }
+      scratch[p] = exponent;
+      max = std::max(max, exponent);
+    }
+    float sum = 0.0F;
+    std::fill_n(acc, in.head_dim, 0.0F);
+    for (std::int32_t p = 0; p < in.row_lens[r]; ++p) {
+      const float weight = std::exp2(scratch[p] - max);
+      sum += weight;
+      for (std::int32_t i = 0; i < in.head_dim; ++i) {
+        acc[i] += weight * load(in.v_rows[p], i, in.kv_dtype);
+      }
+    }
+    out.max[r] = max;
+    out.sum[r] = sum;
+  }
+}
+
+}  // namespace blendserve::cpu

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/kv_layout.h"
+
+namespace blendserve::cpu {
+
+inline constexpr std::int32_t kSplitLen = 256;  // positions
+
+// Rows of accumulators are padded to whole vectors of kLanes floats; what lies in the padding is unspecified.
+inline constexpr std::int32_t kLanes = 8;
+[[gnu::always_inline]] constexpr std::int32_t padded(std::int32_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+// Query rows of one KV head against one split of its positions. Positions count from the start of the split.
+struct SplitInputs {
+  const float* q = nullptr;                // [num_rows, head_dim] times scale · log2(e): q · k is an exponent of 2
+  const std::int32_t* row_lens = nullptr;  // [num_rows] positions a row attends to: >= 1, never falling, last the most
+  const void* const* k_rows = nullptr;     // [padded(num_positions)] each [head_dim]; the last one repeated as padding
+  const void* const* v_rows = nullptr;     // [num_positions] each [head_dim]
+  const void* const* next_k_rows = nullptr;  // [num_next_rows] read next: only fetched into the cache
+  std::int32_t num_next_rows = 0;
+  std::int32_t num_rows = 0;
+  std::int32_t num_positions = 0;  // row_lens[num_rows - 1], at most kSplitLen
+  std::int32_t head_dim = 0;
+  KvDtype kv_dtype = KvDtype::kFloat32;
+};
+
+// Attention over some positions, before the division by the sum.
+struct PartialRows {
+  float* max = nullptr;           // [num_rows] greatest exponent
+  float* sum = nullptr;           // [num_rows] sum of 2^(exponent - max)
+  float* acc = nullptr;           // [num_rows, acc_stride] sum of 2^(exponent - max) · v
+  std::ptrdiff_t acc_stride = 0;  // padded(head_dim)
+
+  PartialRows from(std::ptrdiff_t row) const { return {max + row, sum + row, acc + row * acc_stride, acc_stride}; }
+};
+
+// Twins. What they write for a row depends on that row of `in` alone. `scratch` has split_scratch_len() floats and
+// starts on a cache line; num_rows is that of `in`.
+void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRows& out);
+void attend_split_avx2(const SplitInputs& in, float* scratch, const PartialRows& out);
+
+inline constexpr std::int32_t kTileLen = 32;  // positions of K or V unpacked at a time
+
+constexpr std::size_t split_scratch_len(std::int32_t num_rows, std::int32_t head_dim) {
+  return static_cast<std::size_t>(num_rows) * kSplitLen + static_cast<std::size_t>(padded(head_dim)) * kTileLen;
+}
+
+}  // namespace blendserve::cpu

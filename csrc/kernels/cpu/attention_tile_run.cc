@@ -1,0 +1,196 @@
+#include "kernels/cpu/attention_tile_run.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "kernels/cpu/isa.h"
+
+namespace blendserve::cpu {
+
+namespace {
+
+constexpr float kLog2E = 1.44269504088896340736F;
+
+struct alignas(64) CacheLine {
+  float values[16];
+};
+
+}  // namespace
+
+// Memory a thread works in, kept from call to call.
+struct ThreadBuffers {
+  struct Rows {
+    std::array<const void*, kSplitLen> k;
+    std::array<const void*, kSplitLen> v;
+    std::int32_t num_positions;
+  };
+
+  std::vector<CacheLine> floats;
+  std::vector<std::int32_t> row_lens;
+  std::array<Rows, 2> rows;  // of a split and the one after it
+
+  float* resize(std::int64_t num_floats) {
+    floats.resize(std::max(floats.size(), static_cast<std::size_t>(whole_lines(num_floats) / 16)));
+    return reinterpret_cast<float*>(floats.data());
+  }
+};
+
+namespace {
+
+ThreadBuffers& thread_buffers() {
+  thread_local ThreadBuffers buffers;
+  return buffers;
+}
+
+PartialRows partial_rows(float* at, std::int64_t num_rows, std::int32_t head_dim) {
+  return {at, at + num_rows, at + whole_lines(2 * num_rows), padded(head_dim)};
+}
+
+// Adds the positions of `right`, all later, to `left`.
+void merge_row(const PartialRows& left, const PartialRows& right, std::ptrdiff_t row, std::int32_t head_dim) {
+  const float max = std::max(left.max[row], right.max[row]);
+  const float left_factor = std::exp2(left.max[row] - max);
+  const float right_factor = std::exp2(right.max[row] - max);
+  float* acc = left.acc + row * left.acc_stride;
+  const float* right_acc = right.acc + row * right.acc_stride;
+  for (std::int32_t i = 0; i < head_dim; ++i) {
+    acc[i] = acc[i] * left_factor + right_acc[i] * right_factor;
+  }
+  left.sum[row] = left.sum[row] * left_factor + right.sum[row] * right_factor;
+  left.max[row] = max;
+}
+
+}  // namespace
+
+TileRun::TileRun(const PagedAttentionParams& params, const Tile& tile)
+    : params_(params),
+      tile_(tile),
+      buffers_(thread_buffers()),
+      head_dim_(params.layout.head_dim),
+      group_(params.num_heads / params.layout.num_kv_heads),
+      num_rows_(tile.num_tokens * group_) {
+  const std::int64_t q_len = whole_lines(std::int64_t{num_rows_} * head_dim_);
+  const std::int64_t rows_len = partial_len(num_rows_, head_dim_);
+  float* memory =
+      buffers_.resize(q_len + 2 * rows_len + static_cast<std::int64_t>(split_scratch_len(num_rows_, head_dim_)));
+  q_ = memory;
+  total_ = partial_rows(memory + q_len, num_rows_, head_dim_);
+  part_ = partial_rows(memory + q_len + rows_len, num_rows_, head_dim_);
+  scratch_ = memory + q_len + 2 * rows_len;
+  buffers_.row_lens.resize(static_cast<std::size_t>(num_rows_));
+}
+
+void TileRun::attend() {
+  load_q();
+  point_to_rows(0);
+  for (std::int32_t split = 0; split < tile_.num_splits(); ++split) {
+    attend_split(split, split == 0 ? total_ : part_);
+    merge(split, part_);
+  }
+  write_out(total_);
+}
+
+void TileRun::attend_partly(std::int32_t first_split, std::int32_t end_split, float* workspace) {
+  load_q();
+  point_to_rows(first_split);
+  for (std::int32_t split = first_split; split < end_split; ++split) {
+    attend_split(split, partial(workspace, split));
+  }
+}
+
+void TileRun::merge_partials(float* workspace) {
+  total_ = partial(workspace, 0);
+  for (std::int32_t split = 0; split < tile_.num_splits(); ++split) {
+    merge(split, partial(workspace, split));
+  }
+  write_out(total_);
+}
+
+PartialRows TileRun::partial(float* workspace, std::int32_t split) const {
+  return partial_rows(workspace + tile_.partials_at + split * partial_len(num_rows_, head_dim_), num_rows_, head_dim_);
+}
+
+void TileRun::load_q() {
+  const float factor = params_.scale * kLog2E;
+  float* to = q_;
+  for (std::int32_t t = 0; t < tile_.num_tokens; ++t) {
+    const float* from = params_.q + (tile_.first_token + t) * params_.q_stride + first_column();
+    to = std::transform(from, from + group_ * head_dim_, to, [&](float x) { return x * factor; });
+  }
+}
+
+void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
+  point_to_rows(split + 1);
+  const ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
+  const ThreadBuffers::Rows& next_rows = buffers_.rows[static_cast<std::size_t>((split + 1) % 2)];
+  const std::int32_t first_row = tile_.first_token_in(split) * group_;
+  for (std::int32_t row = first_row; row < num_rows_; ++row) {
+    buffers_.row_lens[static_cast<std::size_t>(row)] =
+        std::min(rows.num_positions, tile_.first_len + row / group_ - split * kSplitLen);
+  }
+  const SplitInputs in{.q = q_ + std::ptrdiff_t{first_row} * head_dim_,
+                       .row_lens = buffers_.row_lens.data() + first_row,
+                       .k_rows = rows.k.data(),
+                       .v_rows = rows.v.data(),
+                       .next_k_rows = next_rows.k.data(),
+                       .num_next_rows = next_rows.num_positions,
+                       .num_rows = num_rows_ - first_row,
+                       .num_positions = rows.num_positions,
+                       .head_dim = head_dim_,
+                       .kv_dtype = params_.kv_dtype};
+#ifdef __x86_64__
+  if (active_isa() == Isa::kAvx2) {
+    attend_split_avx2(in, scratch_, out.from(first_row));
+    return;
+  }
+#endif
+  attend_split_scalar(in, scratch_, out.from(first_row));
+}
+
+// Finds the positions of a split in the cache; one past the last split has none.
+void TileRun::point_to_rows(std::int32_t split) {
+  const KvLayout& layout = params_.layout;
+  const BlockId* blocks = params_.block_table + params_.block_indptr[tile_.seq];
+  const std::int64_t element_size = params_.kv_dtype == KvDtype::kFloat32 ? 4 : 2;
+  const auto* kv = static_cast<const std::byte*>(params_.kv);
+  const std::int32_t begin = split * kSplitLen;
+  ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
+  rows.num_positions = std::clamp(tile_.num_positions() - begin, 0, kSplitLen);
+  for (std::int32_t p = 0; p < rows.num_positions;) {
+    const BlockId block = blocks[(begin + p) / layout.block_size];
+    const std::byte* k = kv + layout.k_offset(block, tile_.kv_head) * element_size;
+    const std::byte* v = kv + layout.v_offset(block, tile_.kv_head) * element_size;
+    for (std::int32_t i = (begin + p) % layout.block_size; i < layout.block_size && p < rows.num_positions; ++i, ++p) {
+      rows.k[static_cast<std::size_t>(p)] = k + i * head_dim_ * element_size;
+      rows.v[static_cast<std::size_t>(p)] = v + i * head_dim_ * element_size;
+    }
+  }
+  for (std::int32_t p = rows.num_positions; p % kLanes != 0; ++p) {
+    rows.k[static_cast<std::size_t>(p)] = rows.k[static_cast<std::size_t>(p - 1)];
+  }
+}
+
+// The first split is where the merging starts from, and holds every row.
+void TileRun::merge(std::int32_t split, const PartialRows& part) {
+  if (split > 0) {
+    for (std::int32_t row = tile_.first_token_in(split) * group_; row < num_rows_; ++row) {
+      merge_row(total_, part, row, head_dim_);
+    }
+  }
+}
+
+void TileRun::write_out(const PartialRows& rows) {
+  const std::int64_t out_stride = std::int64_t{params_.num_heads} * head_dim_;
+  for (std::int32_t row = 0; row < num_rows_; ++row) {
+    float* out = params_.out + (tile_.first_token + row / group_) * out_stride + first_column() +
+                 std::int64_t{row % group_} * head_dim_;
+    const float* acc = rows.acc + row * rows.acc_stride;
+    const float factor = 1.0F / rows.sum[row];
+    std::transform(acc, acc + head_dim_, out, [&](float x) { return x * factor; });
+  }
+}
+
+}  // namespace blendserve::cpu

@@ -1,0 +1,58 @@
+#include "kernels/cpu/attention_tiles.h"
+
+namespace blendserve::cpu {
+
+namespace {
+
+constexpr std::int32_t kMaxTileRows = 96;  // enough to hide the unpacking of K and V
+constexpr std::int64_t kTasksPerThread = 4;
+
+void list_tiles(const PagedAttentionParams& params, std::vector<Tile>& tiles) {
+  const std::int32_t group = params.num_heads / params.layout.num_kv_heads;
+  const std::int32_t tile_tokens = std::max(1, kMaxTileRows / group);
+  for (std::int32_t seq = 0; seq < params.num_seqs; ++seq) {
+    const std::int32_t begin = params.qo_indptr[seq];
+    const std::int32_t end = params.qo_indptr[seq + 1];
+    for (std::int32_t token = begin; token < end; token += tile_tokens) {
+      for (std::int32_t kv_head = 0; kv_head < params.layout.num_kv_heads; ++kv_head) {
+        tiles.push_back({.seq = seq,
+                         .kv_head = kv_head,
+                         .first_token = token,
+                         .num_tokens = std::min(tile_tokens, end - token),
+                         .first_len = params.kv_lens[seq] - (end - token) + 1});
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TilePlan plan_tiles(const PagedAttentionParams& params, int num_threads) {
+  TilePlan plan;
+  list_tiles(params, plan.tiles);
+  std::int64_t num_splits = 0;
+  for (const Tile& tile : plan.tiles) {
+    num_splits += tile.num_splits();
+  }
+  // Only a tile with more than its share is cut, so there are few and the workspace stays small.
+  const std::int64_t share = std::max<std::int64_t>(1, num_splits / (kTasksPerThread * num_threads));
+  const std::int32_t group = params.num_heads / params.layout.num_kv_heads;
+  for (std::size_t i = 0; i < plan.tiles.size(); ++i) {
+    Tile& tile = plan.tiles[i];
+    const std::int32_t end = tile.num_splits();
+    const bool cut = num_threads > 1 && end > share;
+    if (cut) {
+      tile.partials_at = plan.workspace_len;
+      plan.workspace_len += end * partial_len(std::int64_t{tile.num_tokens} * group, params.layout.head_dim);
+      plan.cut_tiles.push_back(static_cast<std::int32_t>(i));
+    }
+    const std::int32_t run = cut ? static_cast<std::int32_t>(share) : end;
+    for (std::int32_t split = 0; split < end; split += run) {
+      plan.tasks.push_back(
+          {.tile = static_cast<std::int32_t>(i), .first_split = split, .end_split = std::min(end, split + run)});
+    }
+  }
+  return plan;
+}
+
+}  // namespace blendserve::cpu

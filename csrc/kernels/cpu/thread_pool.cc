@@ -1,0 +1,135 @@
+#include "kernels/cpu/thread_pool.h"
+
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+
+namespace blendserve::cpu {
+
+namespace {
+
+void check_num_threads(int num_threads) {
+  if (num_threads < 1) {
+    throw InvalidInput("num_threads is " + std::to_string(num_threads) + "; it must be 1 or more");
+  }
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int num_threads) {
+  check_num_threads(num_threads);
+  start(num_threads);
+}
+
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::resize(int num_threads) {
+  const std::lock_guard call(call_mutex_);
+  check_num_threads(num_threads);
+  stop();
+  start(num_threads);
+}
+
+void ThreadPool::start(int num_threads) {
+  num_threads_.store(num_threads, std::memory_order_relaxed);
+  for (int i = 1; i < num_threads; ++i) {
+    workers_.emplace_back([this] { wait_for_loops(); });
+  }
+}
+
+void ThreadPool::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  num_signals_.fetch_add(1);
+  num_signals_.notify_all();
+  for (std::thread& worker : workers_) {
+    worker.join();
+  }
+  workers_.clear();
+  stopping_ = false;
+}
+
+void ThreadPool::parallel_for(std::int64_t num_tasks, const std::function<void(std::int64_t)>& run) {
+  const std::lock_guard call(call_mutex_);
+  Loop loop{.run = run, .num_tasks = num_tasks};
+  const bool shared = num_tasks > 1 && !workers_.empty();
+  if (shared) {
+    {
+      const std::lock_guard lock(mutex_);
+      loop_ = &loop;
+    }
+    num_signals_.fetch_add(1);
+    num_signals_.notify_all();
+  }
+  run_tasks(loop);
+  if (shared) {
+    std::unique_lock lock(mutex_);
+    loop_ = nullptr;
+    helpers_done_.wait(lock, [&] { return loop.num_helping == 0; });
+  }
+  if (loop.error) {
+    std::rethrow_exception(loop.error);
+  }
+}
+
+void ThreadPool::run_tasks(Loop& loop) {
+  try {
+    for (std::int64_t task; (task = loop.next.fetch_add(1, std::memory_order_relaxed)) < loop.num_tasks;) {
+      loop.run(task);
+    }
+  } catch (...) {
+    loop.next.store(loop.num_tasks, std::memory_order_relaxed);
+    const std::lock_guard lock(mutex_);
+    if (!loop.error) {
+      loop.error = std::current_exception();
+    }
+  }
+}
+
+void ThreadPool::wait_for_loops() {
+  while (true) {
+    const std::uint32_t seen = num_signals_.load();
+    Loop* loop = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) {
+        return;
+      }
+      loop = loop_;
+      if (loop != nullptr) {
+        ++loop->num_helping;
+      }
+    }
+    if (loop != nullptr) {
+      run_tasks(*loop);
+      const std::lock_guard lock(mutex_);
+      --loop->num_helping;
+      helpers_done_.notify_one();
+    }
+    num_signals_.wait(seen);
+  }
+}
+
+int num_usable_cpus() {
+#ifdef __linux__
+  cpu_set_t cpus;
+  if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
+    return std::max(1, CPU_COUNT(&cpus));
+  }
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+ThreadPool& default_thread_pool() {
+  static ThreadPool pool(num_usable_cpus());
+  return pool;
+}
+
+}  // namespace blendserve::cpu

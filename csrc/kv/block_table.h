@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace blendserve {
+
+class KvCache;
+
+// The KV blocks one running request holds, in order of position. Move-only: the blocks go back when it is destroyed.
+//
+//   [0, num_in_tree)               nodes of the prefix tree, found there or put there by this request
+//   [num_in_tree, size)            private: not full yet, or their content stands in the tree under another block
+//
+// num_published <= num_in_tree of them are known to be computed.
+class BlockTable {
+ public:
+  BlockTable() = default;
+  BlockTable(KvCache& cache, RequestId owner) : cache_(&cache), owner_(owner) {}
+  BlockTable(BlockTable&& other) noexcept { swap(other); }
+  BlockTable& operator=(BlockTable&& other) noexcept {
+    BlockTable(std::move(other)).swap(*this);
+    return *this;
+  }
+  BlockTable(const BlockTable&) = delete;
+  BlockTable& operator=(const BlockTable&) = delete;
+  ~BlockTable();
+
+  std::span<const BlockId> blocks() const { return blocks_; }
+  std::int32_t size() const { return static_cast<std::int32_t>(blocks_.size()); }
+  RequestId owner() const { return owner_; }
+
+ private:
+  friend class KvCache;
+
+  void swap(BlockTable& other) noexcept {
+    std::swap(cache_, other.cache_);
+    std::swap(owner_, other.owner_);
+    std::swap(blocks_, other.blocks_);
+    std::swap(num_in_tree_, other.num_in_tree_);
+    std::swap(num_published_, other.num_published_);
+    std::swap(is_chain_open_, other.is_chain_open_);
+  }
+
+  KvCache* cache_ = nullptr;
+  RequestId owner_ = kNoRequest;
+  std::vector<BlockId> blocks_;
+  std::int32_t num_in_tree_ = 0;
+  std::int32_t num_published_ = 0;
+  bool is_chain_open_ = true;  // false once a full block had to stay private: what follows can't hang in the tree
+};
+
+}  // namespace blendserve

@@ -1,0 +1,177 @@
+#include "kv/kv_cache.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace blendserve {
+namespace {
+
+std::int32_t checked_block_size(std::int32_t block_size) {
+  if (block_size < 1) throw InvalidInput("block_size is " + std::to_string(block_size) + "; it must be at least 1");
+  return block_size;
+}
+
+BlockId parent_in(std::span<const BlockId> blocks, std::int32_t index) {
+  return index == 0 ? kNoBlock : blocks[static_cast<std::size_t>(index) - 1];
+}
+
+}  // namespace
+
+KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
+    : block_size_(checked_block_size(block_size)),
+      pool_(num_blocks),
+      index_(num_blocks, block_size),
+      unheld_(num_blocks),
+      states_(static_cast<std::size_t>(num_blocks), BlockState::kPrivate),
+      owners_(static_cast<std::size_t>(num_blocks), kNoRequest),
+      num_children_(static_cast<std::size_t>(num_blocks), 0) {}
+
+PrefixMatch KvCache::match(const TokenView& tokens, std::int32_t max_tokens) const {
+  PrefixMatch match;
+  std::vector<Token> key(static_cast<std::size_t>(block_size_));
+  BlockId parent = kNoBlock;
+  for (std::int32_t begin = 0; begin + block_size_ <= max_tokens; begin += block_size_) {
+    tokens.copy(begin, key);
+    const BlockId block = index_.find(parent, key);
+    if (block == kNoBlock) break;
+    match.blocks.push_back(block);
+    if (pool_.num_holders(block) == 0) ++match.num_unheld;
+    parent = block;
+  }
+  return match;
+}
+
+bool KvCache::is_pending(BlockId block, RequestId owner_id) const {
+  return is_pending(block) && owner(block) == owner_id;
+}
+
+std::optional<BlockTable> KvCache::admit(RequestId owner, const PrefixMatch& match, const TokenView& tokens) {
+  const auto num_new = num_blocks_for(tokens.size()) - static_cast<std::int32_t>(match.blocks.size());
+  if (num_available() - match.num_unheld < num_new) return std::nullopt;
+  BlockTable table(*this, owner);
+  table.blocks_.reserve(match.blocks.size() + static_cast<std::size_t>(num_new));
+  for (const BlockId block : match.blocks) {
+    hold(block);
+    table.blocks_.push_back(block);
+  }
+  table.num_in_tree_ = table.size();
+  for (std::int32_t i = 0; i < num_new; ++i) table.blocks_.push_back(allocate());
+  announce(table, tokens);
+  return table;
+}
+
+bool KvCache::extend(BlockTable& table) {
+  if (num_available() == 0) return false;
+  table.blocks_.push_back(allocate());
+  return true;
+}
+
+void KvCache::announce(BlockTable& table, const TokenView& tokens) {
+  std::vector<Token> key(static_cast<std::size_t>(block_size_));
+  for (std::int32_t i = table.num_in_tree_; (i + 1) * block_size_ <= tokens.size(); ++i) {
+    tokens.copy(i * block_size_, key);
+    const BlockId parent = parent_in(table.blocks_, i);
+    if (index_.find(parent, key) != kNoBlock) break;
+    add_node(table.blocks_[static_cast<std::size_t>(i)], parent, key, BlockState::kPending, table.owner_);
+    table.num_in_tree_ = i + 1;
+  }
+}
+
+void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
+  std::vector<Token> key;
+  for (; (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_; ++table.num_published_) {
+    if (table.num_published_ < table.num_in_tree_) {
+      const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_published_)];
+      if (is_pending(block, table.owner_)) states_[static_cast<std::size_t>(block)] = BlockState::kComputed;
+    } else {
+      key.resize(static_cast<std::size_t>(block_size_));
+      tokens.copy(table.num_published_ * block_size_, key);
+      publish_private_block(table, key);
+      if (!table.is_chain_open_) break;
+    }
+  }
+}
+
+void KvCache::publish_private_block(BlockTable& table, std::span<const Token> tokens) {
+  BlockId& block = table.blocks_[static_cast<std::size_t>(table.num_in_tree_)];
+  const BlockId parent = parent_in(table.blocks_, table.num_in_tree_);
+  const BlockId twin = index_.find(parent, tokens);
+  if (twin == kNoBlock) {
+    add_node(block, parent, tokens, BlockState::kComputed, kNoRequest);
+  } else if (state(twin) == BlockState::kComputed) {
+    hold(twin);
+    release_block(block);
+    block = twin;
+  } else {
+    table.is_chain_open_ = false;
+    return;
+  }
+  ++table.num_in_tree_;
+}
+
+void KvCache::withdraw(BlockTable& table) {
+  while (table.num_in_tree_ > 0) {
+    const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_in_tree_) - 1];
+    if (!is_pending(block, table.owner_)) break;
+    remove_node(block);
+    --table.num_in_tree_;
+  }
+  table.is_chain_open_ = false;
+}
+
+void KvCache::release(BlockTable& table) {
+  withdraw(table);
+  for (auto block = table.blocks_.rbegin(); block != table.blocks_.rend(); ++block) release_block(*block);
+  table.blocks_.clear();
+  table.num_in_tree_ = 0;
+  table.num_published_ = 0;
+}
+
+void KvCache::hold(BlockId block) {
+  if (pool_.num_holders(block) == 0) unheld_.erase(block);
+  pool_.hold(block);
+}
+
+void KvCache::release_block(BlockId block) {
+  if (!pool_.release(block)) return;
+  if (state(block) == BlockState::kPrivate) {
+    pool_.recycle(block);
+  } else {
+    BLENDSERVE_ASSERT(state(block) == BlockState::kComputed);
+    unheld_.push_back(block);
+  }
+}
+
+BlockId KvCache::allocate() {
+  if (pool_.num_free() == 0) {
+    const BlockId evicted = unheld_.front();
+    unheld_.erase(evicted);
+    remove_node(evicted);
+    pool_.recycle(evicted);
+    ++num_evictions_;
+  }
+  return *pool_.allocate();
+}
+
+void KvCache::add_node(BlockId block, BlockId parent, std::span<const Token> tokens, BlockState new_state,
+                       RequestId owner_id) {
+  index_.insert(block, parent, tokens);
+  states_[static_cast<std::size_t>(block)] = new_state;
+  owners_[static_cast<std::size_t>(block)] = owner_id;
+  if (parent != kNoBlock) ++num_children_[static_cast<std::size_t>(parent)];
+}
+
+void KvCache::remove_node(BlockId block) {
+  BLENDSERVE_ASSERT(num_children_[static_cast<std::size_t>(block)] == 0);
+  const BlockId parent = index_.parent(block);
+  index_.erase(block);
+  states_[static_cast<std::size_t>(block)] = BlockState::kPrivate;
+  if (parent != kNoBlock) --num_children_[static_cast<std::size_t>(parent)];
+}
+
+BlockTable::~BlockTable() {
+  if (cache_ != nullptr) cache_->release(*this);
+}
+
+}  // namespace blendserve

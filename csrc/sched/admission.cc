@@ -1,0 +1,89 @@
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+#include "sched/step_scheduler.h"
+
+namespace blendserve {
+
+void StepScheduler::admit_requests(std::int32_t& budget) {
+  if (!admit_waiting_readers(budget)) return;
+  while (budget > 0 && num_running() < config_.max_batch_requests) {
+    const auto id = policy_->next(view());
+    if (!id) return;
+    RequestRow& candidate = mutable_row(*id);
+    WaitingReader reader;
+    switch (try_admit(candidate, budget, reader)) {
+      case Admission::kAdmitted:
+        policy_->take(*id);
+        break;
+      case Admission::kNoBlocks:
+        return;
+      case Admission::kWaitsForPrefix:
+        if (static_cast<std::int32_t>(waiting_readers_.size()) >= config_.max_waiting_readers) return;
+        policy_->take(*id);
+        candidate.status = RequestStatus::kTaken;
+        waiting_readers_.push_back(reader);
+        break;
+    }
+  }
+}
+
+// Readers come before the requests behind them in the policy's order. Returns false when the blocks ran out.
+bool StepScheduler::admit_waiting_readers(std::int32_t& budget) {
+  bool has_blocks = true;
+  std::erase_if(waiting_readers_, [&](WaitingReader& reader) {
+    if (!has_blocks || budget == 0 || num_running() >= config_.max_batch_requests) return false;
+    if (cache_.is_pending(reader.block, reader.writer) && !will_be_computed(reader.writer, reader.end)) return false;
+    const Admission admission = try_admit(mutable_row(reader.id), budget, reader);
+    has_blocks = admission != Admission::kNoBlocks;
+    return admission == Admission::kAdmitted;
+  });
+  return has_blocks;
+}
+
+// A prefix that another request is computing is read, never computed twice: in this step when it will be complete by
+// then (all K/V of a layer are appended before its attention), else later; `reader` then says what it waits for.
+StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t& budget, WaitingReader& reader) {
+  const TokenView tokens = row.tokens();
+  const PrefixMatch match = cache_.match(tokens, tokens.size() - 1);  // the last token's logits are needed
+  const auto num_matched = static_cast<std::int32_t>(match.blocks.size());
+  for (std::int32_t i = 0; i < num_matched; ++i) {
+    const BlockId block = match.blocks[static_cast<std::size_t>(i)];
+    const std::int32_t end = (i + 1) * config_.block_size;
+    if (!cache_.is_pending(block) || will_be_computed(cache_.owner(block), end)) continue;
+    reader = {row.request.id, block, cache_.owner(block), end};
+    return Admission::kWaitsForPrefix;
+  }
+
+  const std::int64_t num_new = cache_.num_blocks_for(tokens.size()) - num_matched;
+  const auto watermark =
+      static_cast<std::int64_t>(std::ceil(config_.watermark * static_cast<double>(config_.num_blocks)));
+  const std::int64_t reserve = running_.empty() ? 0 : watermark;
+  if (num_new + reserve > cache_.num_available() - match.num_unheld) return Admission::kNoBlocks;
+  auto blocks = cache_.admit(row.request.id, match, tokens);
+  BLENDSERVE_ASSERT(blocks.has_value());
+
+  const std::int32_t num_hit = num_matched * config_.block_size;
+  if (row.num_cached < 0) {
+    row.num_cached = num_hit;
+    stats_.num_cached_tokens += num_hit;
+    stats_.num_prompt_tokens += row.request.prompt_len();
+  }
+  stats_.num_recomputed_tokens += std::max(row.max_computed - num_hit, 0);
+  row.sequence = std::make_unique<Sequence>(Sequence{std::move(*blocks), num_hit, num_hit});
+  row.status = RequestStatus::kRunning;
+  running_.push_back(row.request.id);
+  const std::int32_t chunk = std::min(row.num_left(), budget);
+  append_to_plan(row, chunk);
+  budget -= chunk;
+  return Admission::kAdmitted;
+}
+
+// Whether `writer` has its first `end` tokens in the cache once the step being planned has run.
+bool StepScheduler::will_be_computed(RequestId writer, std::int32_t end) const {
+  return row(writer).sequence->num_scheduled >= end;
+}
+
+}  // namespace blendserve

@@ -1,0 +1,34 @@
+#include <algorithm>
+
+#include "base/error.h"
+#include "sched/step_scheduler.h"
+
+namespace blendserve {
+
+// Afterwards every running sequence holds the blocks of all its tokens. Preempts until there are enough.
+void StepScheduler::reserve_decode_blocks() {
+  const auto lacks_block = [this](RequestId id) {
+    const RequestRow& sequence = row(id);
+    return cache_.num_blocks_for(sequence.num_tokens()) > sequence.sequence->blocks.size();
+  };
+  while (std::ranges::count_if(running_, lacks_block) > cache_.num_available()) {
+    preempt(policy_->choose_victim(running_));
+  }
+  for (const RequestId id : running_) {
+    if (lacks_block(id)) BLENDSERVE_ASSERT(cache_.extend(mutable_row(id).sequence->blocks));
+  }
+}
+
+// Returns how many tokens that is.
+std::int32_t StepScheduler::schedule_decodes() {
+  std::int32_t num_decodes = 0;
+  for (const RequestId id : running_) {
+    RequestRow& decoding = mutable_row(id);
+    if (decoding.num_left() != 1) continue;
+    append_to_plan(decoding, 1);
+    ++num_decodes;
+  }
+  return num_decodes;
+}
+
+}  // namespace blendserve

@@ -1,0 +1,37 @@
+#include <algorithm>
+#include <ranges>
+#include <string>
+
+#include "base/error.h"
+#include "sched/step_scheduler.h"
+
+namespace blendserve {
+
+void StepScheduler::preempt(RequestId id) {
+  if (std::ranges::find(running_, id) == running_.end()) {
+    throw InternalError("the policy chose request " + std::to_string(id) + " for preemption, which is not running");
+  }
+  std::erase(running_, id);
+  retract(mutable_row(id));
+  ++stats_.num_preemptions;
+}
+
+// Gives the blocks back and hands the request to the policy again. The output stays; what it computed and published
+// stays cached until evicted; what it announced and did not compute is void, and a waiting reader takes it over.
+void StepScheduler::retract(RequestRow& row) {
+  row.sequence.reset();
+  row.status = RequestStatus::kWaiting;
+  policy_->on_preempt(row.request.id);
+}
+
+void StepScheduler::abort_step(const StepPlan& plan) {
+  check_in_flight(plan);
+  is_in_flight_ = false;
+  // Newest first: a reader of this step was admitted after the writer whose blocks it holds.
+  for (const RequestId id : std::views::reverse(running_)) {
+    if (std::ranges::find(plan.request_ids, id) != plan.request_ids.end()) retract(mutable_row(id));
+  }
+  drop_finished_from_running();
+}
+
+}  // namespace blendserve

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kv/block_table.h"
+#include "request/request.h"
+#include "request/token_view.h"
+
+namespace blendserve {
+
+enum class RequestStatus : std::uint8_t {
+  kWaiting,   // with the policy
+  kTaken,     // waiting for a prefix that another request is computing
+  kRunning,   // holds KV blocks
+  kFinished,  // its output stays until forgotten
+  kForgotten,
+};
+
+enum class FinishReason : std::uint8_t {
+  kNone,
+  kStopToken,  // the last output token is in the request's stop set
+  kLength,     // max_new_tokens reached
+  kStopped,    // stop() was called
+};
+
+// A running request. Positions, as half-open intervals of the sequence prompt + output:
+//
+//   [0, num_computed)              K and V are in the cache
+//   [num_computed, num_scheduled)  computed by the step in flight; empty between steps
+//   [num_scheduled, num_tokens)    to compute
+struct Sequence {
+  BlockTable blocks;
+  std::int32_t num_computed = 0;
+  std::int32_t num_scheduled = 0;
+};
+
+// One row of the scheduler's request table.
+struct RequestRow {
+  Request request;
+  RequestStatus status = RequestStatus::kWaiting;
+  FinishReason finish_reason = FinishReason::kNone;
+  std::int32_t num_cached = -1;        // prompt tokens found in the cache at first admission; -1 before
+  std::int32_t max_computed = 0;       // the most tokens ever computed: what a preemption throws away
+  std::vector<Token> output;           // kept across preemptions
+  std::unique_ptr<Sequence> sequence;  // while running
+
+  TokenView tokens() const { return {request.prompt, output}; }
+  std::int32_t num_tokens() const { return tokens().size(); }
+  std::int32_t num_left() const { return num_tokens() - sequence->num_scheduled; }
+};
+
+}  // namespace blendserve

@@ -1,0 +1,214 @@
+#include "sched/step_scheduler.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+
+namespace blendserve {
+
+StepScheduler::StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy)
+    : config_((config.validate(), config)), policy_(std::move(policy)), cache_(config.num_blocks, config.block_size) {}
+
+std::int32_t StepScheduler::add_stop_set(std::vector<Token> tokens) {
+  std::ranges::sort(tokens);
+  const auto known = std::ranges::find(stop_sets_, tokens);
+  if (known != stop_sets_.end()) return static_cast<std::int32_t>(known - stop_sets_.begin());
+  stop_sets_.push_back(std::move(tokens));
+  return static_cast<std::int32_t>(stop_sets_.size()) - 1;
+}
+
+RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthLimits> limits) {
+  const std::int64_t count = workload.size();
+  if (static_cast<std::int64_t>(limits.size()) != count) {
+    throw InvalidInput("there are " + std::to_string(count) + " prompts, but limits for " +
+                       std::to_string(limits.size()));
+  }
+  if (num_requests() + count > INT32_MAX) {
+    throw InvalidInput("more than " + std::to_string(INT32_MAX) + " requests; run the job in several windows");
+  }
+  const std::int64_t capacity = cache_.num_blocks() * cache_.block_size();
+  std::vector<Request> arrived;
+  arrived.reserve(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto prompt = workload.prompt(i);
+    const LengthLimits& limit = limits[static_cast<std::size_t>(i)];
+    const std::string name = "request " + std::to_string(i);
+    if (prompt.empty()) throw InvalidInput(name + " has an empty prompt; give it at least one token");
+    if (limit.max_new_tokens < 1) {
+      throw InvalidInput(name + " has max_new_tokens " + std::to_string(limit.max_new_tokens) +
+                         "; it must be at least 1");
+    }
+    if (limit.stop_set < 0 || limit.stop_set >= static_cast<std::int32_t>(stop_sets_.size())) {
+      throw InvalidInput(name + " has stop set " + std::to_string(limit.stop_set) + ", which is not registered");
+    }
+    const std::int64_t max_len = static_cast<std::int64_t>(prompt.size()) + limit.max_new_tokens;
+    if (max_len > capacity) {
+      throw InvalidInput(name + " needs " + std::to_string(max_len) + " tokens of KV cache (prompt " +
+                         std::to_string(prompt.size()) + " + output " + std::to_string(limit.max_new_tokens) +
+                         "), but the cache holds " + std::to_string(capacity) +
+                         "; give it more KV memory or lower max_tokens");
+    }
+    arrived.push_back({static_cast<RequestId>(num_requests() + i), prompt, limit});
+  }
+  rows_.reserve(rows_.size() + arrived.size());
+  for (const Request& request : arrived) rows_.emplace_back().request = request;
+  workloads_.push_back(std::move(workload));
+  policy_->on_arrival(arrived);
+  return static_cast<RequestId>(num_requests() - count);
+}
+
+std::shared_ptr<const StepPlan> StepScheduler::schedule() {
+  if (is_in_flight_) {
+    throw InvalidInput("step " + std::to_string(plan_->step) +
+                       " is in flight; pass it to update() or abort_step() first");
+  }
+  plan_ = std::make_shared<StepPlan>();
+  plan_->step = stats_.num_steps;
+  reserve_decode_blocks();
+  const std::int32_t num_decodes = schedule_decodes();
+  const std::int32_t width = std::min(policy_->token_budget(view()), config_.max_batch_tokens);
+  std::int32_t budget = std::max(width - num_decodes, num_decodes == 0 ? 1 : 0);
+  schedule_prefills(budget);
+  admit_requests(budget);
+  if (plan_->request_ids.empty()) {
+    BLENDSERVE_ASSERT(running_.empty() && waiting_readers_.empty());
+    return nullptr;
+  }
+  is_in_flight_ = true;
+  ++stats_.num_steps;
+  return plan_;
+}
+
+const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::span<const Token> sampled) {
+  check_in_flight(plan);
+  if (sampled.size() != plan.sample_ids.size()) {
+    throw InvalidInput("step " + std::to_string(plan.step) + " samples " + std::to_string(plan.sample_ids.size()) +
+                       " tokens, but " + std::to_string(sampled.size()) + " were passed to update()");
+  }
+  is_in_flight_ = false;
+  finished_.clear();
+  for (const RequestId id : plan.request_ids) {
+    RequestRow& row = mutable_row(id);
+    row.sequence->num_computed = row.sequence->num_scheduled;
+    row.max_computed = std::max(row.max_computed, row.sequence->num_computed);
+    cache_.publish(row.sequence->blocks, row.tokens(), row.sequence->num_computed);
+  }
+  for (std::size_t i = 0; i < sampled.size(); ++i) {
+    RequestRow& row = mutable_row(plan.sample_ids[i]);
+    accept_token(row, sampled[i]);
+    if (row.status == RequestStatus::kFinished) finished_.push_back(row.request.id);
+  }
+  drop_finished_from_running();
+  return finished_;
+}
+
+void StepScheduler::stop(RequestId id) {
+  if (is_in_flight_) throw InvalidInput("stop() is called while a step is in flight; call update() first");
+  if (row(id).status >= RequestStatus::kFinished) return;
+  RequestRow& stopped = mutable_row(id);
+  std::erase_if(waiting_readers_, [id](const WaitingReader& reader) { return reader.id == id; });
+  finish(stopped, FinishReason::kStopped);
+  drop_finished_from_running();
+}
+
+void StepScheduler::forget(RequestId id) {
+  if (row(id).status < RequestStatus::kFinished) {
+    throw InvalidInput("request " + std::to_string(id) + " is not finished; stop() it before forget()");
+  }
+  mutable_row(id).status = RequestStatus::kForgotten;
+  std::vector<Token>().swap(mutable_row(id).output);
+}
+
+const RequestRow& StepScheduler::row(RequestId id) const {
+  if (id < 0 || id >= num_requests()) {
+    throw InvalidInput("there is no request " + std::to_string(id) + "; " + std::to_string(num_requests()) +
+                       " were added");
+  }
+  return rows_[static_cast<std::size_t>(id)];
+}
+
+SchedulerView StepScheduler::view() const {
+  return {.num_blocks = cache_.num_blocks(),
+          .num_available_blocks = cache_.num_available(),
+          .block_size = cache_.block_size(),
+          .num_running = num_running(),
+          .max_batch_tokens = config_.max_batch_tokens};
+}
+
+void StepScheduler::check_in_flight(const StepPlan& plan) const {
+  if (!is_in_flight_ || plan.step != plan_->step) {
+    throw InvalidInput("step " + std::to_string(plan.step) +
+                       " is not in flight; update() and abort_step() take the step that schedule() returned last");
+  }
+}
+
+void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens) {
+  StepPlan& plan = *plan_;
+  Sequence& sequence = *row.sequence;
+  const std::int32_t begin = sequence.num_scheduled;
+  const std::int32_t end = begin + num_new_tokens;
+  sequence.num_scheduled = end;
+
+  const auto blocks = sequence.blocks.blocks();
+  const std::int32_t block_size = config_.block_size;
+  const std::size_t first = plan.token_ids.size();
+  plan.token_ids.resize(first + static_cast<std::size_t>(num_new_tokens));
+  row.tokens().copy(begin, std::span(plan.token_ids).subspan(first));
+  for (std::int32_t position = begin; position < end; ++position) {
+    const BlockId block = blocks[static_cast<std::size_t>(position / block_size)];
+    plan.positions.push_back(position);
+    plan.slot_mapping.push_back(std::int64_t{block} * block_size + position % block_size);
+  }
+  plan.request_ids.push_back(row.request.id);
+  plan.qo_indptr.push_back(static_cast<std::int32_t>(plan.token_ids.size()));
+  plan.kv_lens.push_back(end);
+  plan.block_table.insert(plan.block_table.end(), blocks.begin(), blocks.begin() + cache_.num_blocks_for(end));
+  plan.block_indptr.push_back(static_cast<std::int32_t>(plan.block_table.size()));
+  if (end == row.num_tokens()) {
+    plan.logit_rows.push_back(plan.qo_indptr.back() - 1);
+    plan.sample_ids.push_back(row.request.id);
+    plan.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
+  }
+}
+
+void StepScheduler::accept_token(RequestRow& row, Token token) {
+  row.output.push_back(token);
+  ++stats_.num_output_tokens;
+  const auto& stop_set = stop_sets_[static_cast<std::size_t>(row.request.limits.stop_set)];
+  if (std::ranges::binary_search(stop_set, token)) {
+    finish(row, FinishReason::kStopToken);
+  } else if (static_cast<std::int32_t>(row.output.size()) == row.request.limits.max_new_tokens) {
+    finish(row, FinishReason::kLength);
+  }
+}
+
+void StepScheduler::finish(RequestRow& row, FinishReason reason) {
+  row.status = RequestStatus::kFinished;
+  row.finish_reason = reason;
+  row.sequence.reset();
+  ++stats_.num_finished;
+  policy_->on_finish(row.request.id, static_cast<std::int32_t>(row.output.size()));
+}
+
+void StepScheduler::drop_finished_from_running() {
+  std::erase_if(running_, [this](RequestId id) { return row(id).status != RequestStatus::kRunning; });
+}
+
+void StepScheduler::verify() const {
+  std::vector<const BlockTable*> tables;
+  for (const RequestRow& row : rows_) {
+    BLENDSERVE_ASSERT((row.sequence != nullptr) == (row.status == RequestStatus::kRunning));
+    if (row.sequence == nullptr) continue;
+    const Sequence& sequence = *row.sequence;
+    BLENDSERVE_ASSERT(sequence.num_computed <= sequence.num_scheduled && sequence.num_scheduled <= row.num_tokens());
+    BLENDSERVE_ASSERT(is_in_flight_ || sequence.num_computed == sequence.num_scheduled);
+    BLENDSERVE_ASSERT(sequence.blocks.size() >= cache_.num_blocks_for(sequence.num_scheduled));
+    tables.push_back(&sequence.blocks);
+  }
+  BLENDSERVE_ASSERT(tables.size() == running_.size());
+  cache_.verify(tables);
+}
+
+}  // namespace blendserve

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kv/kv_cache.h"
+#include "request/request.h"
+#include "request/scheduling_policy.h"
+#include "request/workload.h"
+#include "sched/scheduler_config.h"
+#include "sched/sequence.h"
+#include "sched/step_plan.h"
+
+namespace blendserve {
+
+// Counted since construction; docs/metrics.md defines them.
+struct SchedulerStats {
+  std::int64_t num_steps = 0;
+  std::int64_t num_prompt_tokens = 0;  // of requests admitted at least once
+  std::int64_t num_cached_tokens = 0;  // of these, found in the cache at first admission
+  std::int64_t num_output_tokens = 0;
+  std::int64_t num_recomputed_tokens = 0;  // computed again after a preemption
+  std::int64_t num_preemptions = 0;
+  std::int64_t num_finished = 0;
+};
+
+// The mechanics of continuous batching: admission against the KV cache, chunked prefill, decode, preemption. What runs
+// next is the policy's decision. The loop of any engine is
+//
+//   while (const auto plan = scheduler.schedule()) scheduler.update(*plan, tokens_sampled_for(*plan));
+//
+// Not thread-safe: one thread drives it.
+class StepScheduler {
+ public:
+  StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy);
+  StepScheduler(const StepScheduler&) = delete;
+  StepScheduler& operator=(const StepScheduler&) = delete;
+
+  // Registers a set of stop token ids and returns its index; set 0 is the empty set.
+  std::int32_t add_stop_set(std::vector<Token> tokens);
+  // Appends the rows of `workload`, limits[i] for row i, and returns the id of the first; ids are consecutive.
+  // Throws InvalidInput for an empty prompt and for a request whose prompt and output can't fit the KV cache alone.
+  RequestId add_requests(Workload workload, std::span<const LengthLimits> limits);
+
+  // The next step, or null when every request is finished. Every plan must be followed by update() or abort_step().
+  std::shared_ptr<const StepPlan> schedule();
+  // The step ran: sampled[i] is the next token of plan.sample_ids[i]. Returns the requests that finished.
+  const std::vector<RequestId>& update(const StepPlan& plan, std::span<const Token> sampled);
+  // The step failed: its blocks are never published, and its requests wait again with the output they have.
+  void abort_step(const StepPlan& plan);
+  // Ends a request that is not finished, between steps.
+  void stop(RequestId id);
+  // Drops a finished request's output.
+  void forget(RequestId id);
+
+  const RequestRow& row(RequestId id) const;
+  const SchedulerConfig& config() const { return config_; }
+  const SchedulerStats& stats() const { return stats_; }
+  const KvCache& cache() const { return cache_; }
+  std::int32_t num_running() const { return static_cast<std::int32_t>(running_.size()); }
+  std::int64_t num_requests() const { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t num_unfinished() const { return num_requests() - stats_.num_finished; }
+
+  // Throws InternalError unless pool, prefix tree and request table agree. Between steps.
+  void verify() const;
+
+ private:
+  enum class Admission : std::uint8_t { kAdmitted, kNoBlocks, kWaitsForPrefix };
+  struct WaitingReader {
+    RequestId id;
+    BlockId block;     // pending when the reader was turned away
+    RequestId writer;  // its owner then
+    std::int32_t end;  // the writer has computed the block once this many of its tokens are computed
+  };
+
+  // step_scheduler.cc
+  SchedulerView view() const;
+  RequestRow& mutable_row(RequestId id) { return rows_[static_cast<std::size_t>(id)]; }
+  void check_in_flight(const StepPlan& plan) const;
+  void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
+  void accept_token(RequestRow& row, Token token);
+  void finish(RequestRow& row, FinishReason reason);
+  void drop_finished_from_running();
+
+  // decode.cc: sequences with one token left, and the blocks they need
+  void reserve_decode_blocks();
+  std::int32_t schedule_decodes();
+
+  // prefill.cc: running sequences with more left, in chunks
+  void schedule_prefills(std::int32_t& budget);
+
+  // admission.cc
+  void admit_requests(std::int32_t& budget);
+  bool admit_waiting_readers(std::int32_t& budget);
+  Admission try_admit(RequestRow& row, std::int32_t& budget, WaitingReader& reader);
+  bool will_be_computed(RequestId writer, std::int32_t end) const;
+
+  // preemption.cc
+  void preempt(RequestId id);
+  void retract(RequestRow& row);
+
+  SchedulerConfig config_;
+  std::unique_ptr<SchedulingPolicy> policy_;
+  KvCache cache_;
+  std::vector<Workload> workloads_;  // keep the prompts alive
+  std::vector<std::vector<Token>> stop_sets_{{}};
+  std::vector<RequestRow> rows_;
+  std::vector<RequestId> running_;  // in order of admission
+  std::vector<WaitingReader> waiting_readers_;
+  std::vector<RequestId> finished_;
+  std::shared_ptr<StepPlan> plan_;  // being built, or in flight
+  bool is_in_flight_ = false;
+  SchedulerStats stats_;
+};
+
+}  // namespace blendserve

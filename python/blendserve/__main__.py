@@ -1,0 +1,6 @@
+"""`python -m blendserve` is the `blendserve` command."""
+
+from blendserve.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Attention by the C++ CPU kernels (csrc/kernels/cpu)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from blendserve import _core
+from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.errors import UserError
+
+__all__ = ["NativeCpuAttention"]
+
+
+class NativeCpuAttention:
+    """A row of the output is a function of its own inputs alone, bit for bit, under any chunking and batch."""
+
+    name = "native_cpu"
+
+    def __init__(self, spec: AttentionSpec) -> None:
+        if spec.device.type != "cpu":
+            raise UserError(f"device is {spec.device}; native_cpu attention runs on the CPU")
+        if spec.dtype not in (torch.float32, torch.bfloat16):
+            raise UserError(f"dtype is {spec.dtype}; native_cpu attention keeps float32 or bfloat16")
+        self.spec = spec
+        self._layers = [_empty_layer(spec) for _ in range(spec.num_layers)]
+        self._step: StepTensors | None = None
+
+    def plan(self, step: StepTensors) -> None:
+        self._step = step
+
+    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if self._step is None:
+            raise RuntimeError("forward() before plan(): call plan(step) once per step")
+        step = self._step
+        kv = self._layers[layer]
+        out = np.empty(q.shape, np.float32)
+        _core.kv_append(_float32(k), _float32(v), kv, step.slot_mapping)
+        _core.paged_attention(
+            _float32(q), kv, out, step.qo_indptr, step.kv_lens, step.block_indptr, step.block_table, self.spec.scale
+        )
+        return torch.from_numpy(out).to(q.dtype)
+
+
+def _empty_layer(spec: AttentionSpec) -> Any:
+    """Memory from numpy, which asks for huge pages where it is large; pages never written take no memory."""
+    if spec.dtype == torch.float32:
+        return np.empty(spec.layer_shape, np.float32)
+    return torch.from_numpy(np.empty(spec.layer_shape, np.uint16)).view(torch.bfloat16)
+
+
+def _float32(x: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A numpy array lends its memory in a third of the time a torch tensor needs."""
+    return x.float().numpy()

@@ -1,0 +1,47 @@
+"""The slow, obvious reference: gathers each sequence's K and V and attends by the definition. Any device."""
+
+from __future__ import annotations
+
+import torch
+
+from blendserve.attention.base import AttentionSpec, StepTensors
+
+__all__ = ["TorchReferenceAttention"]
+
+
+class TorchReferenceAttention:
+    name = "torch_ref"
+
+    def __init__(self, spec: AttentionSpec) -> None:
+        self.spec = spec
+        self.kv_cache = torch.zeros((spec.num_layers, *spec.layer_shape), dtype=spec.dtype, device=spec.device)
+        self._step: StepTensors | None = None
+
+    def plan(self, step: StepTensors) -> None:
+        self._step = step
+
+    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if self._step is None:
+            raise RuntimeError("forward() before plan(): call plan(step) once per step")
+        step = self._step
+        kv = self.kv_cache[layer]
+        blocks = torch.tensor(step.slot_mapping // self.spec.block_size, device=kv.device)
+        offsets = torch.tensor(step.slot_mapping % self.spec.block_size, device=kv.device)
+        kv[blocks, 0, :, offsets] = k.to(kv.dtype)
+        kv[blocks, 1, :, offsets] = v.to(kv.dtype)
+        out = torch.empty_like(q)
+        for s, kv_len in enumerate(step.kv_lens.tolist()):
+            tokens = slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1]))
+            table = torch.tensor(step.block_table[step.block_indptr[s] : step.block_indptr[s + 1]], device=kv.device)
+            out[tokens] = self._attend(q[tokens], kv[table.long()], kv_len)
+        return out
+
+    def _attend(self, q: torch.Tensor, blocks: torch.Tensor, kv_len: int) -> torch.Tensor:
+        """q [qo_len, num_heads, head_dim], the sequence's blocks [n, 2, num_kv_heads, block_size, head_dim]."""
+        kv = blocks.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :kv_len].float()
+        k, v = kv.repeat_interleave(self.spec.num_heads // self.spec.num_kv_heads, dim=1)
+        scores = torch.einsum("thd,hpd->htp", q.float(), k) * self.spec.scale
+        last_position = torch.arange(kv_len - len(q), kv_len, device=q.device)
+        hidden = torch.arange(kv_len, device=q.device) > last_position[:, None]
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+        return torch.einsum("htp,hpd->thd", weights, v).to(q.dtype)

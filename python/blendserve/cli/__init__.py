@@ -1,0 +1,1 @@
+"""The `blendserve` command."""

@@ -1,0 +1,41 @@
+"""Entry point of the `blendserve` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from blendserve import __version__
+from blendserve.cli.run import run
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="blendserve",
+    help="Offline batch inference: a file of requests in, every answer out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    app(prog_name="blendserve")

@@ -1,0 +1,99 @@
+"""`blendserve run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from blendserve.cli.exit_status import FAILED_ROWS, exit_status
+from blendserve.cli.progress import ProgressDisplay
+from blendserve.config import EngineConfig
+from blendserve.errors import UserError
+
+__all__ = ["run"]
+
+
+def run(
+    input_path: Annotated[
+        str, typer.Option("-i", "--input", metavar="IN", help="Requests, one JSON object a line; - is stdin.")
+    ],
+    output_path: Annotated[
+        str, typer.Option("-o", "--output", metavar="OUT", help="Results, one JSON object a line; - is stdout.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: smollm2-135m-instruct]."
+        ),
+    ] = None,
+    schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    max_batch_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens computed in one step, at most.")
+    ] = None,
+    max_batch_requests: Annotated[
+        int | None, typer.Option(metavar="N", help="Requests running at once, at most.")
+    ] = None,
+    kv_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the KV cache, such as 4GiB.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="The job's seed, for requests without their own.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
+    ] = True,
+    metrics: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the closing figures as JSON.")
+    ] = None,
+) -> None:
+    """Answer every request of a file in the OpenAI Batch format."""
+    console = Console(stderr=True)
+    with exit_status(console):
+        _check_writable(metrics)
+        config = EngineConfig(
+            schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
+            device=device,  # type: ignore[arg-type]
+            dtype=dtype,  # type: ignore[arg-type]
+            kv_memory=kv_memory,
+            max_batch_tokens=max_batch_tokens,
+            max_batch_requests=max_batch_requests,
+            seed=seed,
+        )
+        try:
+            from blendserve.batch import BatchJob
+        except ModuleNotFoundError as error:
+            raise UserError(f"`run` needs {error.name}: pip install 'blendserve[engine]'") from None
+        with ProgressDisplay(console) as display:
+            summary = BatchJob(input_path, output_path, model, config, resume).run(display)
+        figures = dataclasses.asdict(summary)
+        if metrics is not None:
+            metrics.write_text(json.dumps(figures, indent=2) + "\n")
+        console.print(_summary_table(figures, output_path))
+        if summary.num_failed:
+            raise typer.Exit(FAILED_ROWS)
+
+
+def _check_writable(metrics: Path | None) -> None:
+    if metrics is not None and (metrics.is_dir() or not metrics.resolve().parent.is_dir()):
+        raise UserError(f"--metrics {metrics} cannot be written: its folder must exist, and it must not be a folder")
+
+
+def _summary_table(figures: dict[str, Any], output_path: str) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    kept = f", {figures['num_kept']} kept from an earlier run" if figures["num_kept"] else ""
+    rows = {
+        "rows": f"{figures['num_answered']} answered, {figures['num_failed']} failed{kept}",
+        "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
+        "output tokens": f"{figures['output_tokens']:,}",
+        "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
+        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps, after {figures['setup_s']:.1f} s of set-up",
+        "preemptions": f"{figures['preemptions']}, {figures['recomputed_tokens']:,} tokens computed again",
+        "results": "stdout" if output_path == "-" else output_path,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

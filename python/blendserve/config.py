@@ -1,0 +1,82 @@
+"""How an engine is set up: what a user asks for. `blendserve.resources.resolve` decides what is left open."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from blendserve.errors import UserError
+
+__all__ = ["Device", "Dtype", "EngineConfig", "Schedule", "parse_size"]
+
+Schedule = Literal["fcfs", "random", "dfs"]
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of a size such as 1073741824, "4GiB", "500MB" or "1.5g"."""
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?\s*", size.lower())
+        if match is None:
+            raise UserError(f'size "{size}" is not understood; write bytes or a number with a unit, such as 4GiB')
+        size = int(float(match[1]) * _UNITS[match[2] or ""])
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise UserError(f"size {size!r} must be a positive number of bytes, or a string such as 4GiB")
+    return size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Every field is checked on construction; a bad value raises `UserError`. None and "auto" are decided by `resolve`.
+
+    schedule: the order requests are admitted in: fcfs (as given), random (by seed), dfs (along shared prefixes).
+    device, dtype: where the model runs, and in what; on a CPU auto is float32.
+    kv_memory: bytes of KV cache, or a string such as "4GiB".
+    max_batch_tokens: tokens computed in one step, at most.
+    max_batch_requests: requests running at once, at most; not above max_batch_tokens.
+    attention: the backend, by its name in `blendserve.attention`.
+    block_size: tokens in one KV block.
+    seed: the job's seed, for requests without their own.
+    """
+
+    schedule: Schedule = "dfs"
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    kv_memory: int | str | None = None
+    max_batch_tokens: int | None = None
+    max_batch_requests: int | None = None
+    attention: str = "auto"
+    block_size: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("schedule", Schedule), ("device", Device), ("dtype", Dtype)):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise UserError(f"{name} is {value!r}; it must be one of {', '.join(get_args(choices))}")
+        for name in ("max_batch_tokens", "max_batch_requests"):
+            if getattr(self, name) is not None:
+                _require_positive(name, getattr(self, name))
+        _require_positive("block_size", self.block_size)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise UserError(f"seed is {self.seed!r}; it must be an integer")
+        if self.kv_memory is not None:
+            parse_size(self.kv_memory)
+        if None not in (self.max_batch_tokens, self.max_batch_requests):
+            self._check_batch(self.max_batch_tokens, self.max_batch_requests)
+
+    def _check_batch(self, max_batch_tokens: int | None, max_batch_requests: int | None) -> None:
+        if (max_batch_requests or 0) > (max_batch_tokens or 0):
+            raise UserError(
+                f"max_batch_requests is {max_batch_requests}, more than max_batch_tokens ({max_batch_tokens}); every "
+                "running request computes a token a step: raise max_batch_tokens or lower max_batch_requests"
+            )
+
+
+def _require_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{name} is {value!r}; it must be a positive integer")

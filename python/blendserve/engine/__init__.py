@@ -1,0 +1,8 @@
+"""The step loop: scheduler, model runner and sampler, and what becomes of their tokens."""
+
+from __future__ import annotations
+
+from blendserve.engine.engine import Engine
+from blendserve.engine.engine_request import EngineRequest
+
+__all__ = ["Engine", "EngineRequest"]

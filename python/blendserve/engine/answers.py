@@ -1,0 +1,92 @@
+"""What becomes of sampled tokens: log-probs are kept, stop strings watched for, finished answers put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendserve.outputs import CompletionOutput, TokenLogprob
+from blendserve.runner.sampler import LogprobRows, SampledTokens
+from blendserve.sampling_params import SamplingParams
+from blendserve.text.detokenizer import Decode, StopChecker, StopMatch, final_text
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """The answers being generated, by scheduler request id. Only requests that want log-probs or have stop strings
+    cost anything per token. `decode` is None for a model without a tokenizer.
+    """
+
+    def __init__(self, decode: Decode | None) -> None:
+        self._decode = decode
+        self._stop_checkers: dict[int, StopChecker] = {}
+        self._stop_matches: dict[int, StopMatch] = {}
+        self._logprobs: dict[int, list[TokenLogprob]] = {}
+
+    def begin(self, request_id: int, params: SamplingParams) -> None:
+        if params.stop and self._decode is not None:
+            self._stop_checkers[request_id] = StopChecker(self._decode, params.stop)
+        if params.logprobs is not None:
+            self._logprobs[request_id] = []
+
+    def accept(
+        self, request_ids: NDArray[np.int32], sampled: SampledTokens, ended_by_token: NDArray[np.int32]
+    ) -> list[int]:
+        """Take one step's tokens, one for each of `request_ids` [M]; `ended_by_token` are the requests whose token was
+        a stop token. Returns the requests in which a stop string is complete now.
+        """
+        if sampled.logprobs is not None:
+            for row, logprob in _unpack(sampled.token_ids, sampled.logprobs):
+                self._logprobs[int(request_ids[row])].append(logprob)
+        if not self._stop_checkers:
+            return []
+        watched = np.isin(request_ids, np.fromiter(self._stop_checkers, np.int32, len(self._stop_checkers)))
+        watched &= ~np.isin(request_ids, ended_by_token)
+        matched = []
+        for row in np.flatnonzero(watched).tolist():
+            request_id = int(request_ids[row])
+            match = self._stop_checkers[request_id].append([int(sampled.token_ids[row])])
+            if match is not None:
+                self._stop_matches[request_id] = match
+                matched.append(request_id)
+        return matched
+
+    def finish(
+        self, request_id: int, params: SamplingParams, choice: int, token_ids: NDArray[np.int32], reason: str | None
+    ) -> CompletionOutput:
+        """The answer of a request that ended for the scheduler's `reason`: stop_token, length or stopped."""
+        tokens = tuple(token_ids.tolist())
+        match = self._stop_matches.pop(request_id, None)
+        logprobs = self._logprobs.pop(request_id, None)
+        self._stop_checkers.pop(request_id, None)
+        ended_by_token = match is None and reason == "stop_token"
+        text = None
+        if self._decode is not None:
+            text = final_text(self._decode, tokens, stop_token_at_end=ended_by_token, stop_match=match)
+        stop_reason: str | int | None = match.stop if match is not None else None
+        if ended_by_token and tokens[-1] in params.stop_token_ids:
+            stop_reason = tokens[-1]
+        return CompletionOutput(
+            index=choice,
+            text=text,
+            token_ids=tokens,
+            finish_reason="stop" if match is not None or ended_by_token else "length",
+            stop_reason=stop_reason,
+            logprobs=None if logprobs is None else tuple(logprobs),
+        )
+
+    def drop(self, request_id: int) -> None:
+        """Forget a request that was cancelled."""
+        self._stop_checkers.pop(request_id, None)
+        self._stop_matches.pop(request_id, None)
+        self._logprobs.pop(request_id, None)
+
+
+def _unpack(token_ids: NDArray[np.int32], logprobs: LogprobRows) -> Iterator[tuple[int, TokenLogprob]]:
+    for i, row in enumerate(logprobs.rows.tolist()):
+        num_top = int(logprobs.num_top[i])
+        top = zip(logprobs.top_ids[i, :num_top].tolist(), logprobs.top_logprobs[i, :num_top].tolist(), strict=True)
+        yield row, TokenLogprob(int(token_ids[row]), float(logprobs.chosen[i]), tuple(top))

@@ -1,0 +1,185 @@
+"""The engine: requests in, finished answers out, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendserve._core import SchedulerStats, StepScheduler
+from blendserve.engine.answers import Answers
+from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.outputs import CompletionOutput, RequestOutput
+from blendserve.random_keys import stream_key
+from blendserve.resources import ResolvedConfig
+from blendserve.runner import ModelRunner, Sampler, SamplingTable
+from blendserve.text.detokenizer import Decode
+
+__all__ = ["Engine"]
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request and its `n` choices, which are the scheduler's requests first_id, first_id + 1, ..."""
+
+    index: int
+    request: EngineRequest
+    first_id: int
+    choices: dict[int, CompletionOutput] = field(default_factory=dict)
+
+
+class Engine:
+    """Drives one model. `step()` is the whole of it: schedule, run, sample, update.
+
+    `decode` turns token ids into text, None for a model without a tokenizer. One thread at a time may use it.
+    """
+
+    def __init__(
+        self, runner: ModelRunner, config: ResolvedConfig, eos_token_ids: Sequence[int], decode: Decode | None
+    ) -> None:
+        self._runner = runner
+        self._config = config
+        self._eos_token_ids = tuple(eos_token_ids)
+        self._limits = RequestLimits.of(
+            runner.model_config, kv_capacity=config.kv_capacity, has_tokenizer=decode is not None
+        )
+        self._scheduler = StepScheduler(
+            num_blocks=config.num_blocks,
+            block_size=config.block_size,
+            max_batch_tokens=config.max_batch_tokens,
+            max_batch_requests=config.max_batch_requests,
+            schedule=config.schedule,
+            seed=config.seed % 2**64,
+        )
+        self._sampling = SamplingTable()
+        self._sampler = Sampler(self._sampling)
+        self._answers = Answers(decode)
+        self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
+        self._num_jobs = 0
+
+    @property
+    def limits(self) -> RequestLimits:
+        return self._limits
+
+    @property
+    def scheduler(self) -> StepScheduler:
+        return self._scheduler
+
+    @property
+    def stats(self) -> SchedulerStats:
+        return self._scheduler.stats
+
+    def add(self, requests: Sequence[EngineRequest]) -> range:
+        """Queue requests; returns their indices, by which their `RequestOutput`s are known.
+
+        Raises:
+            RequestError: one of them can't be answered; none is queued.
+        """
+        max_new_tokens = [self._limits.max_new_tokens(request) for request in requests]
+        num_choices = np.array([request.params.n for request in requests], dtype=np.int64)
+        prompts = [request.prompt_token_ids for request in requests for _ in range(request.params.n)]
+        first_id = self._scheduler.num_requests
+        self._sampling.set(
+            np.arange(first_id, first_id + len(prompts)),
+            **_sampling_columns(requests, num_choices, self._config.seed),
+        )
+        self._scheduler.add_requests(
+            np.concatenate([np.empty(0, np.int32), *prompts]).astype(np.int32, copy=False),
+            np.cumsum([0, *map(len, prompts)], dtype=np.int64),
+            np.repeat(np.array(max_new_tokens, dtype=np.int32), num_choices),
+            np.repeat(np.array([self._stop_set(request) for request in requests], dtype=np.int32), num_choices),
+        )
+        indices = range(self._num_jobs, self._num_jobs + len(requests))
+        self._num_jobs += len(requests)
+        for index, request in zip(indices, requests, strict=True):
+            self._begin(_Job(index, request, first_id))
+            first_id += request.params.n
+        return indices
+
+    def step(self) -> list[RequestOutput] | None:
+        """Run one step. Returns the requests that finished in it, or None when there is nothing left to run.
+
+        If the model fails, the error is raised and every request of the step waits to be run again.
+        """
+        plan = self._scheduler.schedule()
+        if plan is None:
+            return None
+        try:
+            logits = self._runner.run(plan)
+            sampled = self._sampler.sample(logits, plan.sample_ids, plan.sample_positions)
+        except BaseException:
+            self._scheduler.abort_step(plan)
+            raise
+        finished = self._scheduler.update(plan, sampled.token_ids)
+        ended_by_token = np.array(
+            [id_ for id_ in finished.tolist() if self._scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
+        )
+        matched = self._answers.accept(plan.sample_ids, sampled, ended_by_token)
+        for request_id in matched:
+            self._scheduler.stop(request_id)
+        return self._collect(np.union1d(finished, np.array(matched, dtype=np.int32)))
+
+    def cancel(self, indices: Iterable[int]) -> None:
+        """End requests that are not finished; they return nothing."""
+        cancelled = set(indices)
+        for request_id, job in list(self._jobs.items()):
+            if job.index in cancelled:
+                self._scheduler.stop(request_id)
+                self._scheduler.forget(request_id)
+                self._answers.drop(request_id)
+                del self._jobs[request_id]
+
+    def _begin(self, job: _Job) -> None:
+        for request_id in range(job.first_id, job.first_id + job.request.params.n):
+            self._jobs[request_id] = job
+            self._answers.begin(request_id, job.request.params)
+
+    def _stop_set(self, request: EngineRequest) -> int:
+        eos = () if request.params.ignore_eos else self._eos_token_ids
+        return self._scheduler.add_stop_set(sorted({*eos, *request.params.stop_token_ids}))
+
+    def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
+        outputs = []
+        for request_id in finished.tolist():
+            job = self._jobs.pop(request_id)
+            choice = request_id - job.first_id
+            reason = self._scheduler.finish_reason(request_id)
+            token_ids = self._scheduler.output_tokens(request_id)
+            job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
+            self._scheduler.forget(request_id)
+            if len(job.choices) == job.request.params.n:
+                outputs.append(self._output(job))
+        return outputs
+
+    def _output(self, job: _Job) -> RequestOutput:
+        return RequestOutput(
+            index=job.index,
+            prompt_token_ids=tuple(job.request.prompt_token_ids.tolist()),
+            outputs=tuple(job.choices[choice] for choice in range(job.request.params.n)),
+            num_cached_tokens=self._scheduler.num_cached_tokens(job.first_id),
+        )
+
+
+def _sampling_columns(
+    requests: Sequence[EngineRequest], num_choices: NDArray[np.int64], job_seed: int
+) -> dict[str, NDArray[np.generic]]:
+    """The columns of a `SamplingTable` for every choice of every request."""
+    params = [request.params for request in requests]
+
+    def column(values: Iterable[float], dtype: type[np.generic]) -> NDArray[np.generic]:
+        return np.repeat(np.array(list(values), dtype=dtype), num_choices)
+
+    keys = [
+        stream_key(request_seed=request.params.seed, job_seed=job_seed, name=request.name, choice=choice)
+        for request in requests
+        for choice in range(request.params.n)
+    ]
+    return {
+        "temperature": column((p.temperature for p in params), np.float32),
+        "top_p": column((p.top_p for p in params), np.float32),
+        "top_k": column((p.top_k for p in params), np.int32),
+        "num_logprobs": column((-1 if p.logprobs is None else p.logprobs for p in params), np.int32),
+        "key": np.array(keys, dtype=np.uint64),
+    }

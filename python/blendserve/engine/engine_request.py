@@ -1,0 +1,84 @@
+"""One request as the engine takes it, and the checks that it can be answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendserve.errors import RequestError
+from blendserve.models import ModelConfig
+from blendserve.sampling_params import SamplingParams
+
+__all__ = ["EngineRequest", "RequestLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """`prompt_token_ids` int32 [p]. `name` keys its random numbers, together with the job's seed (its custom_id)."""
+
+    prompt_token_ids: NDArray[np.int32]
+    params: SamplingParams
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What a model and its KV cache can take. `kv_capacity` in tokens."""
+
+    context_len: int
+    kv_capacity: int
+    vocab_size: int
+    has_tokenizer: bool
+
+    @classmethod
+    def of(cls, model: ModelConfig, *, kv_capacity: int, has_tokenizer: bool) -> RequestLimits:
+        return cls(model.max_position_embeddings, kv_capacity, model.vocab_size, has_tokenizer)
+
+    def max_new_tokens(self, request: EngineRequest) -> int:
+        """How many tokens the request may generate: `max_tokens`, and never more than the context has room for.
+
+        Raises:
+            RequestError: the request can't be answered; the message says what to change.
+        """
+        prompt_len = len(request.prompt_token_ids)
+        if prompt_len == 0:
+            raise RequestError("the prompt is empty; give it at least one token", code="invalid_request")
+        self._check_vocabulary(request)
+        if prompt_len >= self.context_len:
+            raise RequestError(
+                f"the prompt has {prompt_len} tokens, and the model's context of {self.context_len} must hold at least "
+                "one more for the answer; shorten the prompt",
+                code="context_length_exceeded",
+            )
+        wanted = request.params.max_tokens
+        room = self.context_len - prompt_len
+        if wanted is None:
+            room = min(room, max(1, self.kv_capacity - prompt_len))
+        max_new_tokens = room if wanted is None else min(wanted, room)
+        if prompt_len + max_new_tokens > self.kv_capacity:
+            raise RequestError(
+                f"the prompt's {prompt_len} tokens and an answer of up to {max_new_tokens} do not fit the KV cache of "
+                f"{self.kv_capacity} tokens, even alone; give more --kv-memory or lower max_tokens",
+                code="kv_memory_exceeded",
+            )
+        return max_new_tokens
+
+    def _check_vocabulary(self, request: EngineRequest) -> None:
+        for name, ids in (("prompt", request.prompt_token_ids), ("stop_token_ids", request.params.stop_token_ids)):
+            ids = np.asarray(ids, dtype=np.int64)
+            out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
+            if len(out_of_range) > 0:
+                raise RequestError(
+                    f"token id {out_of_range[0]} in {name} is out of range; this model's vocabulary has ids 0 to "
+                    f"{self.vocab_size - 1}",
+                    code="token_id_out_of_range",
+                    param=name,
+                )
+        if request.params.stop and not self.has_tokenizer:
+            raise RequestError(
+                "stop strings need a tokenizer, and this model folder has none; use stop_token_ids",
+                code="no_tokenizer",
+                param="stop",
+            )

@@ -1,0 +1,1 @@
+"""The OpenAI Batch format: requests in, results out."""

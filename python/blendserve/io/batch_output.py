@@ -1,0 +1,79 @@
+"""Result rows: one JSON line per request, in the published Batch format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from blendserve.io.batch_input import BatchRequest, RowError
+from blendserve.io.body_fields import CHAT_URL
+from blendserve.io.choice_logprobs import TokenSpelling, chat_logprobs, completion_logprobs
+from blendserve.outputs import CompletionOutput, RequestOutput
+
+__all__ = ["error_row", "success_row"]
+
+
+def success_row(
+    request: BatchRequest,
+    output: RequestOutput,
+    *,
+    created: int,
+    model: str,
+    token_text: Callable[[int], str] | None,
+    token_bytes: Callable[[int], bytes] | None,
+) -> bytes:
+    """The row of an answered request, its line end included.
+
+    created: Unix time in seconds.
+    model: the name to report where the request gives none.
+    token_text, token_bytes: spelling of one token for log-probs; None for a model without a tokenizer, whose texts are
+        null and whose choices carry `token_ids` instead.
+    """
+    spelling = TokenSpelling(token_text, token_bytes)
+    chat = request.url == CHAT_URL
+    unique = request.row_id.removeprefix("batch_req_")
+    body = {
+        "id": f"{'chatcmpl' if chat else 'cmpl'}-{unique}",
+        "object": "chat.completion" if chat else "text_completion",
+        "created": created,
+        "model": model if request.model is None else request.model,
+        "choices": [_choice(choice, spelling, chat=chat) for choice in output.outputs],
+        "usage": _usage(output),
+    }
+    response = {"status_code": 200, "request_id": f"req_{unique}", "body": body}
+    return _line({"id": request.row_id, "custom_id": request.custom_id, "response": response, "error": None})
+
+
+def error_row(error: RowError) -> bytes:
+    """The row of a request without an answer, its line end included."""
+    reason = {"code": error.code, "message": error.message}
+    return _line({"id": error.row_id, "custom_id": error.custom_id, "response": None, "error": reason})
+
+
+def _choice(choice: CompletionOutput, spelling: TokenSpelling, *, chat: bool) -> dict[str, Any]:
+    answer: dict[str, Any]
+    if chat:
+        answer = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
+        answer["logprobs"] = chat_logprobs(choice, spelling)
+    else:
+        answer = {"text": choice.text, "logprobs": completion_logprobs(choice, spelling)}
+    if choice.text is None:
+        answer["token_ids"] = choice.token_ids
+    return {"index": choice.index, **answer, "finish_reason": choice.finish_reason}
+
+
+def _usage(output: RequestOutput) -> dict[str, Any]:
+    prompt_tokens = len(output.prompt_token_ids)
+    completion_tokens = sum(len(choice.token_ids) for choice in output.outputs)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": output.num_cached_tokens},
+    }
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

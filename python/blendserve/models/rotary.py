@@ -1,0 +1,51 @@
+"""Rotary position embedding in the half-rotation layout of transformers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from blendserve.models.config import RopeConfig
+
+__all__ = ["Rotation", "inverse_frequencies", "rotate_", "rotation_at"]
+
+# The factors of x and of x with its halves swapped: [T, 1, head_dim] each, the swapped one with its sign.
+Rotation = tuple[torch.Tensor, torch.Tensor]
+
+
+def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
+    """[head_dim / 2] float32, radians per position."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
+    frequencies = 1.0 / (rope.theta**exponents)
+    if rope.rope_type == "linear":
+        return frequencies / rope.factor
+    if rope.rope_type == "llama3":
+        return _llama3_frequencies(rope, frequencies)
+    return frequencies
+
+
+def _llama3_frequencies(rope: RopeConfig, frequencies: torch.Tensor) -> torch.Tensor:
+    """Long waves are slowed down by the factor, short ones kept, those between blended."""
+    wavelengths = 2 * math.pi / frequencies
+    context = rope.original_max_position_embeddings
+    longest, shortest = context / rope.low_freq_factor, context / rope.high_freq_factor
+    smooth = (context / wavelengths - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    blended = (1 - smooth) * frequencies / rope.factor + smooth * frequencies
+    scaled = torch.where(wavelengths > longest, frequencies / rope.factor, frequencies)
+    between = (wavelengths >= shortest) & (wavelengths <= longest)
+    return torch.where(between, blended, scaled)
+
+
+def rotation_at(positions: torch.Tensor, frequencies: torch.Tensor, dtype: torch.dtype) -> Rotation:
+    """positions: [T] integers; frequencies: [head_dim / 2] float32. Angles are taken in float32, then cast."""
+    angles = positions[:, None, None].to(torch.float32) * frequencies
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def rotate_(heads: torch.Tensor, rotation: Rotation) -> None:
+    """Rotates heads [T, num_heads, head_dim] in place."""
+    cos, signed_sin = rotation
+    swapped = heads.roll(heads.shape[-1] // 2, dims=-1)
+    heads.mul_(cos).addcmul_(swapped, signed_sin)

@@ -1,0 +1,106 @@
+"""What the machine has, and what an engine takes of it: the one place where "auto" is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from blendserve.config import EngineConfig, Schedule, parse_size
+from blendserve.errors import UserError
+from blendserve.models import ModelConfig
+
+__all__ = ["ResolvedConfig", "kv_bytes_per_token", "resolve"]
+
+_CPU_KV_SHARE = 0.25  # of free memory
+_GPU_SHARE, _GPU_RESERVE = 0.9, 2 * 10**9  # the KV capacity rule of docs/metrics.md
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedConfig:
+    """An `EngineConfig` with nothing left open. `num_blocks` KV blocks of `block_size` tokens."""
+
+    schedule: Schedule
+    device: torch.device
+    dtype: torch.dtype
+    attention: str
+    num_blocks: int
+    block_size: int
+    max_batch_tokens: int
+    max_batch_requests: int
+    seed: int
+
+    @property
+    def kv_capacity(self) -> int:
+        """Tokens the KV cache holds."""
+        return self.num_blocks * self.block_size
+
+
+def kv_bytes_per_token(model: ModelConfig, dtype: torch.dtype) -> int:
+    """Bytes of K and V that one token takes in all layers."""
+    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * dtype.itemsize
+
+
+def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int | None = None) -> ResolvedConfig:
+    """Decide every None and "auto". `kv_tokens_needed` caps the automatic KV cache at what a known job can use.
+
+    Raises:
+        UserError: the device is not there, or kv_memory does not hold one block.
+    """
+    device = _resolve_device(config)
+    dtype = _resolve_dtype(config, device)
+    block_bytes = config.block_size * kv_bytes_per_token(model, dtype)
+    if config.kv_memory is not None:
+        num_blocks = parse_size(config.kv_memory) // block_bytes
+        if num_blocks < 1:
+            raise UserError(
+                f"kv_memory {config.kv_memory} is less than one block of {config.block_size} tokens, which takes "
+                f"{block_bytes} bytes in this model; give at least that"
+            )
+    else:
+        num_blocks = max(1, _free_bytes(device, model, dtype) // block_bytes)
+        if kv_tokens_needed is not None:
+            num_blocks = min(num_blocks, max(1, -(-kv_tokens_needed // config.block_size)))
+    max_batch_tokens, max_batch_requests = _resolve_batch(config, device)
+    return ResolvedConfig(
+        schedule=config.schedule,
+        device=device,
+        dtype=dtype,
+        attention=config.attention,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_batch_tokens=max_batch_tokens,
+        max_batch_requests=max_batch_requests,
+        seed=config.seed,
+    )
+
+
+def _resolve_device(config: EngineConfig) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not has_cuda:
+        raise UserError('device is "cuda", but no NVIDIA GPU is usable here; choose --device cpu')
+    return torch.device("cuda" if config.device == "cuda" or (config.device == "auto" and has_cuda) else "cpu")
+
+
+def _resolve_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if config.dtype == "float16" and device.type == "cpu":
+        raise UserError('dtype "float16" runs on a GPU only; choose float32 or bfloat16')
+    return _DTYPES[config.dtype]
+
+
+def _resolve_batch(config: EngineConfig, device: torch.device) -> tuple[int, int]:
+    default_tokens, default_requests = (512, 256) if device.type == "cpu" else (2048, 1024)
+    max_batch_tokens = config.max_batch_tokens or max(default_tokens, config.max_batch_requests or 0)
+    max_batch_requests = config.max_batch_requests or min(default_requests, max_batch_tokens)
+    return max_batch_tokens, max_batch_requests
+
+
+def _free_bytes(device: torch.device, model: ModelConfig, dtype: torch.dtype) -> int:
+    if device.type == "cpu":
+        return int(_CPU_KV_SHARE * psutil.virtual_memory().available)
+    total = torch.cuda.get_device_properties(device).total_memory
+    return int(_GPU_SHARE * total) - _GPU_RESERVE - model.num_parameters * dtype.itemsize

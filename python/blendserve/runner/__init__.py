@@ -1,0 +1,9 @@
+"""From a StepPlan to tokens: the model's forward pass over the paged KV cache, and sampling."""
+
+from __future__ import annotations
+
+from blendserve.runner.model_runner import ModelRunner
+from blendserve.runner.sampler import SampledTokens, Sampler
+from blendserve.runner.sampling_table import SamplingTable
+
+__all__ = ["ModelRunner", "SampledTokens", "Sampler", "SamplingTable"]

@@ -1,0 +1,65 @@
+"""A StepPlan becomes tensors, tensors become logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blendserve._core import StepPlan
+from blendserve.attention import AttentionSpec, StepTensors, create_backend
+from blendserve.models import ModelConfig
+from blendserve.models.llama import LlamaModel
+from blendserve.resources import ResolvedConfig
+
+__all__ = ["ModelRunner"]
+
+
+class ModelRunner:
+    """One model with its KV cache and attention backend on one device."""
+
+    def __init__(self, model: LlamaModel, config: ResolvedConfig) -> None:
+        self._model = model
+        self._device = config.device
+        shape = model.config
+        spec = AttentionSpec(
+            num_layers=shape.num_layers,
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            num_blocks=config.num_blocks,
+            block_size=config.block_size,
+            dtype=config.dtype,
+            device=config.device,
+        )
+        self._attention = create_backend(config.attention, spec)
+
+    @property
+    def model_config(self) -> ModelConfig:
+        return self._model.config
+
+    def run(self, plan: StepPlan) -> torch.Tensor:
+        """Compute the step; returns the logits [M, vocab_size] float32 of `plan.logit_rows`."""
+        self._attention.plan(_step_tensors(plan))
+        return self._model.forward(
+            self._indices(plan.token_ids),
+            self._indices(plan.positions),
+            self._attention,
+            self._indices(plan.logit_rows),
+        )
+
+    def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(self._device)
+
+
+def _step_tensors(plan: StepPlan) -> StepTensors:
+    return StepTensors(
+        qo_indptr=plan.qo_indptr,
+        kv_lens=plan.kv_lens,
+        block_indptr=plan.block_indptr,
+        block_table=plan.block_table,
+        slot_mapping=plan.slot_mapping,
+        positions=plan.positions,
+    )

@@ -1,0 +1,60 @@
+"""The sampling settings of all requests, ready to be gathered for a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["SamplingTable"]
+
+_FLOAT32 = np.finfo(np.float32)
+
+
+class SamplingTable:
+    """A structure of arrays, indexed by the scheduler's request id. Rows never set hold nothing of meaning.
+
+    temperature float32 (0 is greedy), top_p float32, top_k int32 (0 is off), key uint64 (`random_keys.stream_key`),
+    num_logprobs int32 (-1: none asked for).
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.temperature: NDArray[np.float32] = np.zeros(capacity, np.float32)
+        self.top_p: NDArray[np.float32] = np.zeros(capacity, np.float32)
+        self.top_k: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.key: NDArray[np.uint64] = np.zeros(capacity, np.uint64)
+        self.num_logprobs: NDArray[np.int32] = np.zeros(capacity, np.int32)
+
+    def set(
+        self,
+        ids: int | NDArray[np.integer[Any]],
+        *,
+        key: ArrayLike,
+        temperature: ArrayLike = 1.0,
+        top_p: ArrayLike = 1.0,
+        top_k: ArrayLike = 0,
+        num_logprobs: ArrayLike = -1,
+    ) -> None:
+        """Sets one request or many; each setting is one value for all or an array as long as `ids`.
+
+        A temperature below the smallest normal float32 counts as 0, one above the largest as the largest.
+        """
+        self._reserve(int(np.max(ids, initial=-1)) + 1)
+        temperature = np.minimum(np.asarray(temperature, np.float64), float(_FLOAT32.max))
+        self.temperature[ids] = np.where(temperature < float(_FLOAT32.tiny), 0.0, temperature)
+        self.top_p[ids] = top_p
+        self.top_k[ids] = top_k
+        self.key[ids] = np.asarray(key, np.uint64)
+        self.num_logprobs[ids] = num_logprobs
+
+    def _reserve(self, size: int) -> None:
+        capacity = len(self.key)
+        if size <= capacity:
+            return
+        more = (0, max(size, 2 * capacity) - capacity)
+        self.temperature = np.pad(self.temperature, more)
+        self.top_p = np.pad(self.top_p, more)
+        self.top_k = np.pad(self.top_k, more)
+        self.key = np.pad(self.key, more)
+        self.num_logprobs = np.pad(self.num_logprobs, more)

@@ -1,0 +1,239 @@
+#include "kernels/cpu/attention.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "kernels/attention_case.h"
+#include "kernels/cpu/isa.h"
+
+using namespace blendserve;
+using namespace blendserve::cpu;
+
+namespace {
+
+// Row `token`, head `head` of a sequence by the definition, in double.
+std::vector<double> reference_row(const AttentionShape& shape, const Sequence& sequence, std::int32_t token,
+                                  std::int32_t head) {
+  const std::int32_t kv_head = head / shape.group;
+  const auto at = [&](const std::vector<float>& x, std::int32_t num_heads, std::int32_t t, std::int32_t h,
+                      std::int32_t i) { return x[static_cast<std::size_t>((t * num_heads + h) * shape.head_dim + i)]; };
+  std::vector<double> weights;
+  for (std::int32_t p = 0; p <= token; ++p) {
+    double score = 0;
+    for (std::int32_t i = 0; i < shape.head_dim; ++i) {
+      score += double{at(sequence.q, shape.num_heads(), token, head, i)} *
+               double{stored(at(sequence.k, shape.num_kv_heads, p, kv_head, i), shape.kv_dtype)};
+    }
+    weights.push_back(double{shape.scale()} * score);
+  }
+  const double max = *std::max_element(weights.begin(), weights.end());
+  double sum = 0;
+  for (double& weight : weights) {
+    weight = std::exp(weight - max);
+    sum += weight;
+  }
+  std::vector<double> row(static_cast<std::size_t>(shape.head_dim));
+  for (std::int32_t i = 0; i < shape.head_dim; ++i) {
+    for (std::int32_t p = 0; p <= token; ++p) {
+      row[static_cast<std::size_t>(i)] +=
+          weights[static_cast<std::size_t>(p)] / sum *
+          double{stored(at(sequence.v, shape.num_kv_heads, p, kv_head, i), shape.kv_dtype)};
+    }
+  }
+  return row;
+}
+
+// The greatest difference of some rows of `out`, the rows [done, len) of the sequence, to the reference.
+double worst_error(const AttentionShape& shape, const Sequence& sequence, std::int32_t done,
+                   const std::vector<float>& out) {
+  double worst = 0;
+  for (std::int32_t token = done; token < sequence.len; token += 1 + (sequence.len - done) / 5) {
+    for (std::int32_t head = 0; head < shape.num_heads(); ++head) {
+      const std::vector<double> expected = reference_row(shape, sequence, token, head);
+      for (std::int32_t i = 0; i < shape.head_dim; ++i) {
+        const auto at = static_cast<std::size_t>(((token - done) * shape.num_heads() + head) * shape.head_dim + i);
+        const double error = std::abs(double{out[at]} - expected[static_cast<std::size_t>(i)]);
+        worst = std::isnan(error) ? std::numeric_limits<double>::infinity() : std::max(worst, error);
+      }
+    }
+  }
+  return worst;
+}
+
+std::vector<std::string> isas() {
+  return best_isa() == Isa::kScalar ? std::vector<std::string>{"scalar"} : std::vector<std::string>{"scalar", "avx2"};
+}
+
+// Rows [begin, end) of an output with `row_len` floats a row.
+std::vector<float> rows(const std::vector<float>& out, std::int32_t begin, std::int32_t end, std::int32_t row_len) {
+  return {out.begin() + begin * row_len, out.begin() + end * row_len};
+}
+
+}  // namespace
+
+TEST_CASE("paged attention is causal softmax attention, for every head dim, group, block size and KV type") {
+  const std::string isa = GENERATE(from_range(isas()));
+  const KvDtype kv_dtype = GENERATE(KvDtype::kFloat32, KvDtype::kBFloat16);
+  set_active_isa(isa);
+  ThreadPool pool(2);
+  std::uint32_t seed = 0;
+  const std::int32_t block_sizes[] = {1, 8, 16, 32};
+  for (const std::int32_t head_dim : {16, 32, 64, 80, 128, 256, 5, 12}) {
+    ++seed;
+    const AttentionShape shape{.num_kv_heads = 1 + static_cast<std::int32_t>(seed % 3),
+                               .group = 1 + static_cast<std::int32_t>((3 * seed) % 8),
+                               .head_dim = head_dim,
+                               .block_size = block_sizes[seed % 4],
+                               .kv_dtype = kv_dtype};
+    const std::vector<Sequence> sequences{{shape, 70, seed}, {shape, 300, seed + 100}, {shape, 1, seed + 200}};
+    PagedCase paged(shape, sequences, seed);
+    paged.step({{0, 0, 69}, {1, 0, 261}}, pool);
+    const std::vector<float> out = paged.step({{0, 69, 1}, {2, 0, 1}, {1, 261, 39}}, pool);
+    const std::int32_t row_len = shape.num_heads() * head_dim;
+    INFO(isa << ", head_dim " << head_dim << ", group " << shape.group << ", block_size " << shape.block_size);
+    CHECK(worst_error(shape, sequences[0], 69, rows(out, 0, 1, row_len)) < 3e-6);
+    CHECK(worst_error(shape, sequences[2], 0, rows(out, 1, 2, row_len)) < 3e-6);
+    CHECK(worst_error(shape, sequences[1], 261, rows(out, 2, 41, row_len)) < 3e-6);
+  }
+  set_active_isa("auto");
+}
+
+TEST_CASE("an output row is the same bit for bit in any chunk, batch, block size and number of threads") {
+  const std::string isa = GENERATE(from_range(isas()));
+  const KvDtype kv_dtype = GENERATE(KvDtype::kFloat32, KvDtype::kBFloat16);
+  const std::int32_t group = GENERATE(1, 3, 8);
+  set_active_isa(isa);
+  AttentionShape shape{.num_kv_heads = 2, .group = group, .head_dim = 16, .block_size = 16, .kv_dtype = kv_dtype};
+  const std::int32_t row_len = shape.num_heads() * shape.head_dim;
+  const std::vector<Sequence> sequences{{shape, 530, 1}, {shape, 90, 2}};
+  ThreadPool one(1);
+  ThreadPool three(3);
+  const std::vector<float> expected[] = {whole(shape, sequences[0], one), whole(shape, sequences[1], one)};
+  CHECK(whole(shape, sequences[0], three) == expected[0]);
+  for (const std::int32_t block_size : {1, 32}) {
+    shape.block_size = block_size;
+    PagedCase paged(shape, sequences, 7);
+    std::mt19937 engine(static_cast<std::uint32_t>(block_size));
+    std::int32_t done[] = {0, 0};
+    while (done[0] < 530 || done[1] < 90) {
+      std::vector<Chunk> chunks;
+      for (const std::int32_t s : {1, 0}) {
+        const std::int32_t widest = engine() % 2 == 0 ? 1 : 150;
+        const auto qo_len = std::min(sequences[static_cast<std::size_t>(s)].len - done[s],
+                                     static_cast<std::int32_t>(engine() % static_cast<std::uint32_t>(widest)) + 1);
+        chunks.push_back({s, done[s], qo_len});
+      }
+      const std::vector<float> out = paged.step(chunks, engine() % 2 == 0 ? one : three);
+      std::int32_t row = 0;
+      for (const Chunk& chunk : chunks) {
+        REQUIRE(rows(out, row, row + chunk.qo_len, row_len) ==
+                rows(expected[chunk.sequence], chunk.done, chunk.done + chunk.qo_len, row_len));
+        row += chunk.qo_len;
+        done[chunk.sequence] += chunk.qo_len;
+      }
+    }
+  }
+  set_active_isa("auto");
+}
+
+TEST_CASE("K and V that a row may not see never reach it, not even infinite or NaN") {
+  const std::string isa = GENERATE(from_range(isas()));
+  set_active_isa(isa);
+  const AttentionShape shape{.num_kv_heads = 1, .group = 2, .head_dim = 16, .block_size = 8};
+  const std::int32_t row_len = shape.num_heads() * shape.head_dim;
+  ThreadPool pool(1);
+  const Sequence clean(shape, 290, 5);
+  Sequence poisoned = clean;
+  for (const std::int32_t position : {7, 70, 270}) {
+    const float poison =
+        position == 70 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+    std::fill_n(poisoned.k.begin() + position * shape.head_dim, shape.head_dim, poison);
+    std::fill_n(poisoned.v.begin() + position * shape.head_dim, shape.head_dim, poison);
+    const std::vector<float> out = whole(shape, poisoned, pool);
+    CHECK(rows(out, 0, position, row_len) == rows(whole(shape, clean, pool), 0, position, row_len));
+    CHECK(std::isnan(out[static_cast<std::size_t>(position * row_len)]));
+    CHECK(std::isnan(out.back()));
+    poisoned = clean;
+  }
+  set_active_isa("auto");
+}
+
+TEST_CASE("scores far apart neither overflow nor underflow") {
+  const std::string isa = GENERATE(from_range(isas()));
+  set_active_isa(isa);
+  const AttentionShape shape{.num_kv_heads = 1, .group = 1, .head_dim = 8, .block_size = 16};
+  ThreadPool pool(1);
+  Sequence sequence(shape, 520, 11);
+  for (float& x : sequence.q) {
+    x *= 300.0F;
+  }
+  CHECK(worst_error(shape, sequence, 0, whole(shape, sequence, pool)) <
+        2e-3);  // scores of hundreds carry errors of 1e-4
+  set_active_isa("auto");
+}
+
+TEST_CASE("a step without tokens and a sequence without queries are allowed") {
+  const AttentionShape shape{.num_kv_heads = 2, .group = 2, .head_dim = 16, .block_size = 8};
+  const std::vector<Sequence> sequences{{shape, 9, 1}, {shape, 20, 2}};
+  ThreadPool pool(2);
+  PagedCase paged(shape, sequences, 3);
+  CHECK(paged.step({}, pool).empty());
+  CHECK(paged.step({{0, 0, 0}}, pool).empty());
+  paged.step({{0, 0, 9}}, pool);
+  CHECK(paged.step({{0, 9, 0}, {1, 0, 20}}, pool) == whole(shape, sequences[1], pool));
+}
+
+TEST_CASE("index arrays that do not fit together are refused before anything is written") {
+  const AttentionShape shape{.num_kv_heads = 2, .group = 2, .head_dim = 16, .block_size = 8};
+  const std::vector<Sequence> sequences{{shape, 20, 1}};
+  ThreadPool pool(1);
+  PagedCase paged(shape, sequences, 3);
+  paged.step({{0, 0, 20}}, pool);
+  std::vector<float> out(static_cast<std::size_t>(20 * shape.num_heads() * shape.head_dim), 7.0F);
+  PagedAttentionParams params = paged.attention_params(out.data());
+
+  const auto message = [&] {
+    try {
+      paged_attention(params, pool);
+    } catch (const InvalidInput& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  SECTION("q has another number of rows") {
+    params.num_tokens = 19;
+    CHECK(message() == "qo_indptr[1] is 20; it must be the number of rows of q (19)");
+  }
+  SECTION("the sequence is shorter than its queries") {
+    const std::int32_t kv_lens[] = {19};
+    params.kv_lens = kv_lens;
+    CHECK(message() == "kv_lens[0] is 19; the sequence has 20 query tokens alone");
+  }
+  SECTION("the blocks do not hold the sequence") {
+    const std::int32_t kv_lens[] = {25};
+    params.kv_lens = kv_lens;
+    CHECK(message() == "kv_lens[0] is 25; its blocks hold 24 positions");
+  }
+  SECTION("a block lies outside the cache") {
+    const BlockId blocks[] = {0, 6, 1};
+    params.block_table = blocks;
+    CHECK(message() == "block_table[1] is 6; the cache has blocks 0 to 5");
+  }
+  SECTION("qo_indptr falls") {
+    const std::int32_t qo_indptr[] = {0, -1};
+    params.qo_indptr = qo_indptr;
+    CHECK(message() == "qo_indptr[1] is -1; it must not be less than the one before (0)");
+  }
+  SECTION("block_indptr does not start at 0") {
+    const std::int32_t block_indptr[] = {1, 4};
+    params.block_indptr = block_indptr;
+    CHECK(message() == "block_indptr[0] is 1; it must be 0");
+  }
+  SECTION("heads do not divide") {
+    params.num_heads = 3;
+    CHECK(message() == "there are 3 query heads and 2 KV heads; the first must be a multiple of the second");
+  }
+  CHECK(out == std::vector<float>(out.size(), 7.0F));
+}

@@ -1,0 +1,280 @@
+#include "sched/step_scheduler.h"
+
+#include <catch2/catch.hpp>
+
+#include "base/error.h"
+#include "sched/builders.h"
+
+using namespace blendserve;
+using namespace blendserve::testing;
+
+namespace {
+
+std::vector<Token> concat(std::vector<Token> a, const std::vector<Token>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+SchedulerConfig small_config() {
+  SchedulerConfig config;
+  config.num_blocks = 64;
+  config.block_size = 4;
+  config.max_batch_tokens = 64;
+  config.max_batch_requests = 16;
+  config.watermark = 0.0;
+  return config;
+}
+
+std::int32_t num_tokens_of(const StepPlan& plan, RequestId id) {
+  for (std::size_t s = 0; s < plan.request_ids.size(); ++s) {
+    if (plan.request_ids[s] == id) return plan.qo_indptr[s + 1] - plan.qo_indptr[s];
+  }
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("a prompt is computed in one step and its last chunk yields the first token") {
+  auto scheduler = make_scheduler(small_config());
+  add(*scheduler, {iota(6)}, 2);
+  const StepPlan first = *scheduler->schedule();
+  CHECK(first.token_ids == iota(6));
+  CHECK(first.positions == std::vector<std::int32_t>{0, 1, 2, 3, 4, 5});
+  CHECK(first.slot_mapping == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5});
+  CHECK(first.kv_lens == std::vector<std::int32_t>{6});
+  CHECK(first.block_table == std::vector<BlockId>{0, 1});
+  CHECK(first.logit_rows == std::vector<std::int32_t>{5});
+  CHECK(first.sample_positions == std::vector<std::int32_t>{0});
+  CHECK(scheduler->update(first, std::vector<Token>{9}).empty());
+
+  const StepPlan second = *scheduler->schedule();
+  CHECK(second.token_ids == std::vector<Token>{9});
+  CHECK(second.positions == std::vector<std::int32_t>{6});
+  CHECK(second.slot_mapping == std::vector<std::int64_t>{6});
+  CHECK(second.sample_positions == std::vector<std::int32_t>{1});
+  CHECK(scheduler->update(second, std::vector<Token>{8}) == std::vector<RequestId>{0});
+  CHECK(scheduler->row(0).output == std::vector<Token>{9, 8});
+  CHECK(scheduler->row(0).finish_reason == FinishReason::kLength);
+  CHECK(scheduler->schedule() == nullptr);
+}
+
+TEST_CASE("a long prompt is cut into chunks of the token budget, after the decodes") {
+  auto config = small_config();
+  config.max_batch_tokens = 8;
+  config.max_batch_requests = 8;
+  auto scheduler = make_scheduler(config);
+  add(*scheduler, {iota(3, 100), iota(20)}, 10);
+  StepPlan plan = *scheduler->schedule();
+  CHECK(num_tokens_of(plan, 0) == 3);
+  CHECK(num_tokens_of(plan, 1) == 5);
+  CHECK(plan.sample_ids == std::vector<RequestId>{0});
+  scheduler->update(plan, zeros_for(plan));
+  plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0, 1});
+  CHECK(num_tokens_of(plan, 0) == 1);
+  CHECK(num_tokens_of(plan, 1) == 7);
+  scheduler->update(plan, zeros_for(plan));
+  drain(*scheduler);
+  CHECK(scheduler->stats().num_output_tokens == 20);
+}
+
+TEST_CASE("A, AB and ABC in one step: each prefix is computed once and read by the next") {
+  auto scheduler = make_scheduler(small_config());
+  const auto a = iota(8);
+  const auto ab = concat(a, iota(8, 20));
+  const auto abc = concat(ab, iota(8, 40));
+  add(*scheduler, {a, ab, abc}, 1);
+  const StepPlan plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0, 1, 2});
+  CHECK(plan.qo_indptr == std::vector<std::int32_t>{0, 8, 16, 24});
+  CHECK(plan.block_table == std::vector<BlockId>{0, 1, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5});
+  CHECK(scheduler->row(2).num_cached == 16);
+  CHECK(scheduler->update(plan, zeros_for(plan)).size() == 3);
+  CHECK(scheduler->stats().num_cached_tokens == 24);
+  scheduler->verify();
+}
+
+TEST_CASE("a writer cut by the chunk budget: its reader waits, others fill the budget, nothing is computed twice") {
+  auto config = small_config();
+  config.max_batch_tokens = 16;
+  auto scheduler = make_scheduler(config);
+  const auto shared = iota(24);
+  add(*scheduler, {shared, concat(shared, {90, 91}), iota(4, 200)}, 4);
+  StepPlan plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0});
+  scheduler->update(plan, zeros_for(plan));
+
+  plan = *scheduler->schedule();  // the writer's last 8 tokens complete the prefix within this step
+  CHECK(plan.request_ids == std::vector<RequestId>{0, 1, 2});
+  CHECK(num_tokens_of(plan, 0) == 8);
+  CHECK(num_tokens_of(plan, 1) == 2);
+  CHECK(num_tokens_of(plan, 2) == 4);
+  scheduler->update(plan, zeros_for(plan));
+  drain(*scheduler);
+  CHECK(scheduler->row(1).num_cached == 24);
+}
+
+TEST_CASE("while a prefix is being computed, its readers stand aside for requests that need none") {
+  auto config = small_config();
+  config.max_batch_tokens = 16;
+  config.max_batch_requests = 16;
+  auto scheduler = make_scheduler(config);
+  const auto shared = iota(20);
+  add(*scheduler, {iota(4, 300), shared, concat(shared, {90}), iota(12, 200)}, 8);
+  StepPlan plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0, 1});
+  CHECK(num_tokens_of(plan, 1) == 12);
+  scheduler->update(plan, zeros_for(plan));
+  plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0, 1, 2, 3});
+  CHECK(num_tokens_of(plan, 2) == 1);
+  CHECK(num_tokens_of(plan, 3) == 6);
+  scheduler->update(plan, zeros_for(plan));
+  drain(*scheduler);
+}
+
+TEST_CASE("a stopped writer's pending blocks are void and its reader takes over") {
+  auto config = small_config();
+  config.max_batch_tokens = 16;
+  auto scheduler = make_scheduler(config);
+  const auto shared = iota(40);
+  add(*scheduler, {shared, concat(shared, {90, 91})}, 2);
+  StepPlan plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0});
+  scheduler->update(plan, zeros_for(plan));
+  CHECK(scheduler->cache().to_string().find("pending for request 0") != std::string::npos);
+  scheduler->stop(0);
+  CHECK(scheduler->cache().to_string().find("pending") == std::string::npos);
+  scheduler->verify();
+  plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{1});
+  CHECK(plan.positions.front() == 16);  // what the writer had computed stays
+  scheduler->update(plan, zeros_for(plan));
+  drain(*scheduler);
+  CHECK(scheduler->row(1).finish_reason == FinishReason::kLength);
+  CHECK(scheduler->row(1).num_cached == 16);
+}
+
+TEST_CASE("a failed step publishes nothing, and writer and readers run again") {
+  auto scheduler = make_scheduler(small_config());
+  const auto shared = iota(16);
+  add(*scheduler, {shared, concat(shared, {90}), concat(shared, {91})}, 2);
+  const StepPlan plan = *scheduler->schedule();
+  CHECK(plan.request_ids.size() == 3);
+  scheduler->abort_step(plan);
+  scheduler->verify();
+  CHECK(scheduler->cache().to_string().empty());
+  CHECK(scheduler->cache().num_available() == 64);
+  const StepPlan again = *scheduler->schedule();
+  CHECK(again.request_ids == plan.request_ids);
+  CHECK(again.token_ids == plan.token_ids);
+  scheduler->update(again, zeros_for(again));
+  drain(*scheduler);
+  CHECK(scheduler->stats().num_recomputed_tokens == 0);
+}
+
+TEST_CASE("a preempted writer's reader takes over its prefix, and both finish") {
+  auto config = small_config();
+  config.num_blocks = 8;  // 32 tokens
+  config.max_batch_tokens = 8;
+  config.max_batch_requests = 8;
+  auto scheduler = make_scheduler(config);
+  const auto shared = iota(16, 50);
+  add(*scheduler, {iota(4)}, 16);             // grows to 20 tokens: 5 blocks
+  add(*scheduler, {shared}, 2);               // the writer
+  add(*scheduler, {concat(shared, {9})}, 2);  // the reader
+  int num_steps = 0;
+  while (const auto plan = scheduler->schedule()) {
+    scheduler->verify();
+    scheduler->update(*plan, zeros_for(*plan));
+    scheduler->verify();
+    REQUIRE(++num_steps < 100);
+  }
+  CHECK(scheduler->stats().num_finished == 3);
+  CHECK(scheduler->cache().num_available() == 8);
+}
+
+TEST_CASE("preemption keeps what was generated and counts what it computes again") {
+  auto config = small_config();
+  config.num_blocks = 6;
+  config.max_batch_tokens = 16;
+  config.max_batch_requests = 4;
+  auto scheduler = make_scheduler(config);
+  add(*scheduler, {iota(8), iota(8, 100)}, 12);
+  std::int32_t most_output_before = 0;
+  while (const auto plan = scheduler->schedule()) {
+    if (scheduler->stats().num_preemptions == 1 && most_output_before == 0) {
+      most_output_before = static_cast<std::int32_t>(scheduler->row(1).output.size());
+    }
+    scheduler->update(*plan, zeros_for(*plan));
+    scheduler->verify();
+  }
+  CHECK(most_output_before > 0);
+  CHECK(scheduler->stats().num_preemptions >= 1);
+  CHECK(scheduler->stats().num_recomputed_tokens > 0);
+  CHECK(scheduler->row(1).output.size() == 12);
+  CHECK(scheduler->row(1).num_cached == 0);
+}
+
+TEST_CASE("a finished request's prefix stays cached until its blocks are needed, the oldest leaf first") {
+  auto config = small_config();
+  config.num_blocks = 4;
+  config.max_batch_tokens = 16;
+  auto scheduler = make_scheduler(config);
+  add(*scheduler, {iota(9)}, 1);
+  drain(*scheduler);
+  CHECK(scheduler->cache().to_string() ==
+        "block 0: computed, 0 holders, tokens 0 1 2 3\n  block 1: computed, 0 holders, tokens 4 5 6 7\n");
+  add(*scheduler, {iota(9, 100)}, 1);  // takes the two free blocks and evicts the leaf
+  drain(*scheduler);
+  CHECK(scheduler->cache().num_evictions() == 1);
+  add(*scheduler, {iota(9)}, 1);
+  scheduler->update(*scheduler->schedule(), std::vector<Token>{0});
+  CHECK(scheduler->row(2).num_cached == 4);
+}
+
+TEST_CASE("identical prompts share all but the last token's block") {
+  auto scheduler = make_scheduler(small_config());
+  add(*scheduler, {iota(8), iota(8), iota(8)}, 3);
+  const StepPlan plan = *scheduler->schedule();
+  CHECK(plan.qo_indptr == std::vector<std::int32_t>{0, 8, 12, 16});
+  scheduler->update(plan, zeros_for(plan));
+  scheduler->verify();
+  drain(*scheduler);
+  CHECK(scheduler->stats().num_cached_tokens == 8);
+}
+
+TEST_CASE("a stop token ends a request, and is part of its output") {
+  auto scheduler = make_scheduler(small_config());
+  const std::int32_t stop_set = scheduler->add_stop_set({7, 5});
+  CHECK(scheduler->add_stop_set({5, 7}) == stop_set);
+  add(*scheduler, {iota(3)}, 10, stop_set);
+  StepPlan plan = *scheduler->schedule();
+  CHECK(scheduler->update(plan, std::vector<Token>{1}).empty());
+  plan = *scheduler->schedule();
+  CHECK(scheduler->update(plan, std::vector<Token>{7}) == std::vector<RequestId>{0});
+  CHECK(scheduler->row(0).finish_reason == FinishReason::kStopToken);
+  CHECK(scheduler->row(0).output == std::vector<Token>{1, 7});
+  scheduler->forget(0);
+  CHECK(scheduler->row(0).output.empty());
+}
+
+TEST_CASE("what a caller gets wrong is named") {
+  using Catch::Matchers::Contains;
+  auto scheduler = make_scheduler(small_config());
+  CHECK_THROWS_WITH(add(*scheduler, {{}}, 1), Contains("empty prompt"));
+  CHECK_THROWS_WITH(add(*scheduler, {iota(3)}, 0), Contains("max_new_tokens 0"));
+  CHECK_THROWS_WITH(add(*scheduler, {iota(250)}, 7), Contains("needs 257 tokens") && Contains("holds 256"));
+  CHECK_THROWS_WITH(add(*scheduler, {iota(3)}, 1, 4), Contains("stop set 4"));
+  CHECK(scheduler->num_requests() == 0);
+  add(*scheduler, {iota(3)}, 1);
+  const StepPlan plan = *scheduler->schedule();
+  CHECK_THROWS_WITH(scheduler->schedule(), Contains("in flight"));
+  CHECK_THROWS_WITH(scheduler->update(plan, std::vector<Token>{1, 2}), Contains("samples 1 tokens, but 2"));
+  scheduler->update(plan, std::vector<Token>{1});
+  CHECK_THROWS_WITH(scheduler->update(plan, std::vector<Token>{1}), Contains("not in flight"));
+  CHECK_THROWS_WITH(scheduler->row(1), Contains("no request 1"));
+  auto config = small_config();
+  config.max_batch_tokens = 8;
+  CHECK_THROWS_WITH(make_scheduler(config), Contains("max_batch_requests is 16"));
+}
