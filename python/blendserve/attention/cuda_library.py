@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from blendserve.errors import BlendserveError, UserError
 
-__all__ = ["CudaLibrary", "KvAppendParams", "PagedDecodeParams", "cuda_library_path", "load_cuda_library"]
+__all__ = ["CudaLibrary", "KvAppendParams", "PagedDecodeParams", "load_cuda_library"]
 
 LIBRARY_NAME = "libblendserve_cuda.so"
 LIBRARY_VARIABLE = "BLENDSERVE_CUDA_LIB"
@@ -146,13 +146,8 @@ class CudaLibrary:
             raise UserError(message) if status == INVALID_INPUT else BlendserveError(message)
 
 
-def cuda_library_path() -> Path:
-    """Where the library is looked for: what BLENDSERVE_CUDA_LIB names, else beside the package."""
-    named = os.environ.get(LIBRARY_VARIABLE)
-    return Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME
-
-
 @cache
 def load_cuda_library() -> CudaLibrary:
-    """The library at `cuda_library_path()`."""
-    return CudaLibrary(cuda_library_path())
+    """The library named by BLENDSERVE_CUDA_LIB, else the one beside the package."""
+    named = os.environ.get(LIBRARY_VARIABLE)
+    return CudaLibrary(Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME)

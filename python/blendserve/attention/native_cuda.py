@@ -12,7 +12,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from blendserve.attention.base import AttentionSpec, StepTensors
-from blendserve.attention.cuda_library import KvAppendParams, PagedDecodeParams, cuda_library_path, load_cuda_library
+from blendserve.attention.cuda_library import KvAppendParams, PagedDecodeParams, load_cuda_library
 from blendserve.errors import UserError
 
 __all__ = ["NativeCudaAttention"]
@@ -92,11 +92,6 @@ class NativeCudaAttention:
             dtype=_DTYPE_CODES[spec.dtype],
             scale=spec.scale,
         )
-
-    @staticmethod
-    def runs(spec: AttentionSpec) -> bool:
-        """Whether this backend has kernels for `spec`, and the library is there."""
-        return _unsupported(spec) is None and cuda_library_path().exists()
 
     def plan(self, step: StepTensors) -> None:
         """Divides the step's work and queues one copy to the device; nothing waits for the device's last step."""
