@@ -43,7 +43,8 @@ lint: $(VENV)/.test ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	@$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	@echo "clang-format: nothing to change"
 
 format: $(VENV)/.test ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix .
