@@ -38,6 +38,7 @@ class EngineConfig:
     kv_memory: bytes of KV cache, or a string such as "4GiB".
     max_batch_tokens: tokens computed in one step, at most.
     max_batch_requests: requests running at once, at most; not above max_batch_tokens.
+    attention: the backend, by its name in `blendserve.attention`.
     block_size: tokens in one KV block.
     seed: the job's seed, for requests without their own.
     """
@@ -48,6 +49,7 @@ class EngineConfig:
     kv_memory: int | str | None = None
     max_batch_tokens: int | None = None
     max_batch_requests: int | None = None
+    attention: str = "auto"
     block_size: int = 16
     seed: int = 0
 

@@ -46,6 +46,7 @@ class LLM:
         kv_memory: int | str | None = None,
         max_batch_tokens: int | None = None,
         max_batch_requests: int | None = None,
+        attention: str = "auto",
         block_size: int = 16,
         seed: int = 0,
     ) -> None:
@@ -56,6 +57,7 @@ class LLM:
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
+            attention=attention,
             block_size=block_size,
             seed=seed,
         )

@@ -25,6 +25,7 @@ class ResolvedConfig:
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
+    attention: str
     num_blocks: int
     block_size: int
     max_batch_tokens: int
@@ -67,6 +68,7 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
         schedule=config.schedule,
         device=device,
         dtype=dtype,
+        attention=config.attention,
         num_blocks=num_blocks,
         block_size=config.block_size,
         max_batch_tokens=max_batch_tokens,

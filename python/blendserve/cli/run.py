@@ -29,12 +29,15 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: SmolLM2-135M-Instruct]."
+            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: smollm2-135m-instruct]."
         ),
     ] = None,
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(metavar="NAME", help="Attention backend: auto, native_cpu, native_cuda or torch_ref.")
+    ] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens computed in one step, at most.")
     ] = None,
@@ -58,6 +61,7 @@ def run(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]
             dtype=dtype,  # type: ignore[arg-type]
+            attention=attention,
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
