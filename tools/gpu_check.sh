@@ -2,7 +2,7 @@
 # Checks and measures the CUDA kernels on a machine with a GPU; needs no network. Stages run in this order, each under
 # its own time limit, and what one measured is on disk before the next begins:
 #   correctness  tests/gpu
-#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows -> cuda.json
+#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill -> cuda_attention.json
 #   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
 #
 #   tools/gpu_check.sh OUTPUT_DIR [STAGE...]
@@ -37,7 +37,7 @@ correctness() {
 }
 
 bandwidth() {
-  run bandwidth 90 "$python" benchmarks/kernels/cuda.py -o "$output/cuda.json" --commit "$commit"
+  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit"
 }
 
 sanitizer() {
