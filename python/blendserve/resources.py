@@ -47,13 +47,17 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
     """Decide every None and "auto". `kv_tokens_needed` caps the automatic KV cache at what a known job can use.
 
     Raises:
-        UserError: the device is not there, or kv_memory does not hold one block.
+        UserError: the device is not there, or kv_memory holds no block or is more than there is.
     """
     device = _resolve_device(config)
     dtype = _resolve_dtype(config, device)
     block_bytes = config.block_size * kv_bytes_per_token(model, dtype)
     if config.kv_memory is not None:
-        num_blocks = parse_size(config.kv_memory) // block_bytes
+        kv_bytes = parse_size(config.kv_memory)
+        total_bytes = _total_bytes(device)
+        if kv_bytes > total_bytes:
+            raise UserError(f"kv_memory {config.kv_memory} is more than the {total_bytes} bytes of memory on {device}")
+        num_blocks = kv_bytes // block_bytes
         if num_blocks < 1:
             raise UserError(
                 f"kv_memory {config.kv_memory} is less than one block of {config.block_size} tokens, which takes "
@@ -102,5 +106,10 @@ def _resolve_batch(config: EngineConfig, device: torch.device) -> tuple[int, int
 def _free_bytes(device: torch.device, model: ModelConfig, dtype: torch.dtype) -> int:
     if device.type == "cpu":
         return int(_CPU_KV_SHARE * psutil.virtual_memory().available)
-    total = torch.cuda.get_device_properties(device).total_memory
-    return int(_GPU_SHARE * total) - _GPU_RESERVE - model.num_parameters * dtype.itemsize
+    return int(_GPU_SHARE * _total_bytes(device)) - _GPU_RESERVE - model.num_parameters * dtype.itemsize
+
+
+def _total_bytes(device: torch.device) -> int:
+    if device.type == "cpu":
+        return int(psutil.virtual_memory().total)
+    return int(torch.cuda.get_device_properties(device).total_memory)
