@@ -46,7 +46,7 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
     """Decide every None and "auto". `kv_tokens_needed` caps the automatic KV cache at what a known job can use.
 
     Raises:
-        UserError: the device is not there, or kv_memory does not hold one block.
+        UserError: the device is not there, or kv_memory does not hold one block or is more than the device has.
     """
     device = _resolve_device(config)
     dtype = _resolve_dtype(config, device)
@@ -58,6 +58,9 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
                 f"kv_memory {config.kv_memory} is less than one block of {config.block_size} tokens, which takes "
                 f"{block_bytes} bytes in this model; give at least that"
             )
+        total_bytes = _total_bytes(device)
+        if num_blocks * block_bytes > total_bytes:
+            raise UserError(f"kv_memory {config.kv_memory} is more than all memory ({total_bytes} bytes); give less")
     else:
         num_blocks = max(1, _free_bytes(device, model, dtype) // block_bytes)
         if kv_tokens_needed is not None:
@@ -100,5 +103,10 @@ def _resolve_batch(config: EngineConfig, device: torch.device) -> tuple[int, int
 def _free_bytes(device: torch.device, model: ModelConfig, dtype: torch.dtype) -> int:
     if device.type == "cpu":
         return int(_CPU_KV_SHARE * psutil.virtual_memory().available)
-    total = torch.cuda.get_device_properties(device).total_memory
-    return int(_GPU_SHARE * total) - _GPU_RESERVE - model.num_parameters * dtype.itemsize
+    return int(_GPU_SHARE * _total_bytes(device)) - _GPU_RESERVE - model.num_parameters * dtype.itemsize
+
+
+def _total_bytes(device: torch.device) -> int:
+    if device.type == "cpu":
+        return int(psutil.virtual_memory().total)
+    return int(torch.cuda.get_device_properties(device).total_memory)
