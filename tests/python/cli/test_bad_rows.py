@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_jobs import CHAT, COMPLETIONS, Job, chat, completion, line, parse_rows
+from batch_jobs import CHAT, COMPLETIONS, Job, chat, completion, line
 from tiny_models import VOCAB_SIZE
 
 BODY = {"prompt": "Hi", "max_tokens": 2}
@@ -24,12 +24,20 @@ def messages(custom_id: str, value: Any) -> bytes:
 
 # Case -> the line, the error's code, and what its message says after "line N: ".
 BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
-    "not JSON": (b'{"custom_id": "x", \n', "invalid_json", r"not valid JSON at character \d+: .*one JSON object a line"),
+    "not JSON": (
+        b'{"custom_id": "x", \n',
+        "invalid_json",
+        r"not valid JSON at character \d+: .*one JSON object a line",
+    ),
     "not JSON at all": (b"hello\n", "invalid_json", "not valid JSON at character 1"),
     "an array": (b"[1, 2]\n", "invalid_request", "the row is a list of 2 items; it must be an object with custom_id"),
     "a number": (b"7\n", "invalid_request", "the row is 7; it must be an object"),
     "null": (b"null\n", "invalid_request", "the row is null; it must be an object"),
-    "invalid UTF-8": (b'{"custom_id": "\xff"}\n', "invalid_utf8", r"byte 16 \(0xff\) is not valid UTF-8; save the file"),
+    "invalid UTF-8": (
+        b'{"custom_id": "\xff"}\n',
+        "invalid_utf8",
+        r"byte 16 \(0xff\) is not valid UTF-8; save the file",
+    ),
     "a lone surrogate": (rb'{"custom_id": "\ud800"}' + b"\n", "invalid_json", "not valid JSON .*surrogate"),
     "no custom_id": (without(completion("x"), "custom_id"), "invalid_request", "custom_id is missing; it must be"),
     "a numeric custom_id": (line(7, BODY), "invalid_request", "custom_id is 7; it must be a non-empty string"),  # type: ignore[arg-type]
@@ -63,7 +71,11 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
         "invalid_request",
         r'body\.temperature is "hot"; it must be a number between 0 and 2',
     ),
-    "a temperature of 3": (completion("too hot", temperature=3), "invalid_request", r"body\.temperature is 3; .*0 and 2"),
+    "a temperature of 3": (
+        completion("too hot", temperature=3),
+        "invalid_request",
+        r"body\.temperature is 3; .*0 and 2",
+    ),
     "a seed of text": (completion("seed", seed="7"), "invalid_request", r'body\.seed is "7"; it must be an integer'),
     "n of 0": (completion("n", n=0), "invalid_request", r"body\.n is 0; it must be an integer between 1 and 128"),
     "max_tokens of 0": (
@@ -83,17 +95,37 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
         "invalid_request",
         r"body\.stop is 3; it must be a non-empty string or a list",
     ),
-    "an empty stop string": (completion("empty stop", stop=[""]), "invalid_request", r"body\.stop is a list of 1 items"),
+    "an empty stop string": (
+        completion("empty stop", stop=[""]),
+        "invalid_request",
+        r"body\.stop is a list of 1 items",
+    ),
     "tools": (chat("tools", tools=[{"type": "function"}]), "unsupported", r"body\.tools is a list .*leave it out"),
     "a JSON schema": (
         chat("schema", response_format={"type": "json_schema"}),
         "unsupported",
         r"body\.response_format is an object, which is not supported; leave it out",
     ),
-    "streaming": (chat("stream", stream=True), "unsupported", r"body\.stream is true, .*leave it out or set it to false"),
-    "no messages": (messages("no messages", None), "invalid_request", r"body\.messages is null; it must be a non-empty"),
-    "empty messages": (messages("empty", []), "invalid_request", r"body\.messages is an empty list; it must be a non-empty"),
-    "a message of text": (messages("m", ["Hi"]), "invalid_request", r'body\.messages\[0\] is "Hi"; it must be an object'),
+    "streaming": (
+        chat("stream", stream=True),
+        "unsupported",
+        r"body\.stream is true, .*leave it out or set it to false",
+    ),
+    "no messages": (
+        messages("no messages", None),
+        "invalid_request",
+        r"body\.messages is null; it must be a non-empty",
+    ),
+    "empty messages": (
+        messages("empty", []),
+        "invalid_request",
+        r"body\.messages is an empty list; it must be a non-empty",
+    ),
+    "a message of text": (
+        messages("m", ["Hi"]),
+        "invalid_request",
+        r'body\.messages\[0\] is "Hi"; it must be an object',
+    ),
     "an unknown role": (
         messages("role", [{"role": "user", "content": "a"}, {"role": "robot", "content": "b"}]),
         "invalid_request",
@@ -109,8 +141,16 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
         "unsupported",
         r'body\.messages\[0\]\.content\[0\]\.type is "image_url", which is not supported',
     ),
-    "an empty prompt": (completion("empty prompt", ""), "invalid_request", r'body\.prompt is ""; it must be a non-empty'),
-    "two prompts": (completion("two", ["a", "b"]), "invalid_request", r"body\.prompt holds 2 prompts; give each a line"),
+    "an empty prompt": (
+        completion("empty prompt", ""),
+        "invalid_request",
+        r'body\.prompt is ""; it must be a non-empty',
+    ),
+    "two prompts": (
+        completion("two", ["a", "b"]),
+        "invalid_request",
+        r"body\.prompt holds 2 prompts; give each a line",
+    ),
     "a prompt as long as the context": (
         completion("long", [5] * 256),
         "context_length_exceeded",
@@ -124,7 +164,11 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
         f"token id {VOCAB_SIZE} in .*prompt.* is out of range; this model's vocabulary has ids 0 to {VOCAB_SIZE - 1}",
     ),
     "a negative token id": (completion("minus", [5, -1]), "invalid_request", r"body\.prompt\[1\] is -1; .*a token id"),
-    "a huge token id": (completion("huge", [2**40]), "invalid_request", r"body\.prompt\[0\] is \d+; it must be a token id"),
+    "a huge token id": (
+        completion("huge", [2**40]),
+        "invalid_request",
+        r"body\.prompt\[0\] is \d+; it must be a token id",
+    ),
     "a stop token past the vocabulary": (
         completion("stop id", stop_token_ids=[VOCAB_SIZE]),
         "token_id_out_of_range",
@@ -136,7 +180,7 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
         "chat_template_kwargs must not set messages: remove it",
     ),
     "a custom_id again": (completion("good 0"), "duplicate_custom_id", 'custom_id "good 0" stands on an earlier line'),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +262,9 @@ def test_a_file_of_bad_rows_only_needs_no_model_weights(job: Job, model_dir: Pat
 
 def test_text_needs_a_tokenizer_and_token_ids_do_not(job: Job, textless_model_dir: Path) -> None:
     job.model_dir = textless_model_dir
-    job.write(completion("text"), chat("chat"), completion("ids", [5, 6, 7], logprobs=1), completion("stop", [5], stop="a"))
+    job.write(
+        completion("text"), chat("chat"), completion("ids", [5, 6, 7], logprobs=1), completion("stop", [5], stop="a")
+    )
     job.run(code=1)
     assert {name: error["message"] for name, error in job.errors.items()} == {
         "text": "line 1: text needs a tokenizer, and this model folder has none; give token ids as prompt",
@@ -241,5 +287,3 @@ def test_a_request_that_the_kv_cache_cannot_hold_is_an_error_row(job: Job) -> No
         "give more --kv-memory or lower max_tokens"
     )
     assert [row["custom_id"] for row in job.rows if row["error"] is None] == ["small"]
-
-
