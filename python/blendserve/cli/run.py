@@ -29,7 +29,7 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: SmolLM2-135M-Instruct]."
+            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: smollm2-135m-instruct]."
         ),
     ] = None,
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
