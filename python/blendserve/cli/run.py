@@ -15,6 +15,7 @@ from blendserve.cli.progress import ProgressDisplay
 from blendserve.config import EngineConfig
 from blendserve.errors import UserError
 from blendserve.io.paths import check_metrics_path
+from blendserve.openmp import let_idle_threads_sleep
 
 __all__ = ["run"]
 
@@ -66,6 +67,7 @@ def run(
             max_batch_requests=max_batch_requests,
             seed=seed,
         )
+        let_idle_threads_sleep()
         try:
             from blendserve.batch import BatchJob
         except ModuleNotFoundError as error:

@@ -157,7 +157,8 @@ def test_only_unfinished_requests_take_memory(model_dir: Path) -> None:
     engine.add(requests(stop="zzz"))
     run(engine)
     assert not engine._jobs
-    assert not (engine._answers._stop_checkers or engine._answers._stop_matches or engine._answers._logprobs)
+    answers = engine._answers
+    assert [answers._stop_checkers, answers._stop_matches, answers._logprobs] == [{}, {}, {}]
     assert len(engine.scheduler.output_tokens(0)) == 0
 
 
