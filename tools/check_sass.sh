@@ -16,7 +16,7 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
   }
   END {
     if (!kernels) { print "no kernel found"; exit 1 }
-    print kernels " kernels, no stack and no spills" (bad ? " expected" : "")
+    if (!bad) print kernels " kernels, no stack and no spills"
     exit bad
   }'
 

@@ -175,7 +175,7 @@ class NativeCudaAttention:
 
     def _gather(self, layer: int, chunk: _PrefillChunk) -> tuple[Tensor, Tensor]:
         """The keys and values of all the sequence's positions, each [num_kv_heads, kv_len, head_dim]."""
-        tiles = self.kv_cache[layer].index_select(0, chunk.blocks)  # [blocks, 2, num_kv_heads, block_size, head_dim]
+        tiles = self.kv_cache[layer].index_select(0, chunk.blocks)  # whole blocks: index_select is slow on small rows
         keys, values = tiles.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : chunk.kv_len]
         return keys, values
 
