@@ -36,6 +36,7 @@ class ProgressDisplay:
         )
         self._task = self._bar.add_task("", total=None, figures="")
         self._phase_at = self._line_at = time.monotonic()
+        self._line_work = 0
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
@@ -51,17 +52,22 @@ class ProgressDisplay:
         if not self._console.is_terminal:
             self._console.print(f"{description} ...")
         self._phase_at = self._line_at = time.monotonic()
+        self._line_work = 0
 
     def progress(self, progress: JobProgress) -> None:
         now = time.monotonic()
-        seconds = now - self._phase_at
-        figures = self._figures(progress, seconds)
+        figures = self._figures(progress, now - self._phase_at)
         self._bar.update(self._task, total=progress.total_work, completed=progress.work_done, figures=figures)
         if not self._console.is_terminal and now - self._line_at >= _LINE_INTERVAL_S:
-            self._line_at = now
-            left = timedelta(seconds=int(seconds * (progress.total_work / max(progress.work_done, 1) - 1)))
-            line = f"{progress.work_done / progress.total_work:4.0%} {figures}, ETA {left}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._print_line(progress, figures, now - self._line_at)
+            self._line_at, self._line_work = now, progress.work_done
+
+    def _print_line(self, progress: JobProgress, figures: str, seconds: float) -> None:
+        """The time left goes by the speed of the last `seconds`: prompts are faster than the answers after them."""
+        per_second = (progress.work_done - self._line_work) / seconds
+        left = timedelta(seconds=int((progress.total_work - progress.work_done) / per_second)) if per_second else "?"
+        share = progress.work_done / progress.total_work
+        self._console.print(f"{share:4.0%} {figures}, ETA {left}", highlight=False, soft_wrap=True)
 
     def _figures(self, progress: JobProgress, seconds: float) -> str:
         stats = progress.stats

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from batch_jobs import Job, completion, invoke, start, wait
+from batch_jobs import Job, completion, invoke
 from tiny_models import build_llama, edit_json
 
 
@@ -73,17 +73,6 @@ def test_the_input_as_output(good_job: Job, tmp_path: Path) -> None:
     good_job.output.symlink_to(good_job.input)
     assert refused(good_job, "--no-resume") == f"output {good_job.output} is the input file; give another path"
     assert good_job.input.read_bytes() == before
-
-
-def test_the_redirected_standard_input_as_output(good_job: Job) -> None:
-    before = good_job.input.read_bytes()
-    good_job.output = good_job.input
-    good_job.input = Path("-")
-    with good_job.output.open("rb") as stdin:
-        ended = wait(start(*good_job.arguments("--no-resume"), stdin=stdin))
-    assert ended.code == 2
-    assert "is the input file; give another path" in ended.log
-    assert good_job.output.read_bytes() == before
 
 
 def test_a_full_device_as_output(good_job: Job) -> None:
@@ -265,20 +254,6 @@ class TestMetricsPath:
         ended = good_job.run("--metrics", "/dev/full", code=2)
         assert "error: metrics /dev/full cannot be written: No space left on device" in ended.log
         assert set(good_job.answers) == {"a", "b"}
-
-
-def test_a_closed_pipe_as_output_ends_without_a_traceback(good_job: Job) -> None:
-    good_job.output = Path("-")
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        ended = wait(start(*good_job.arguments(), stdout=writer))
-    finally:
-        os.close(writer)
-    assert ended.code == 2
-    assert "Traceback" not in ended.log
-    assert "Exception ignored" not in ended.log
-    assert "error: output - cannot be written: Broken pipe" in ended.log
 
 
 def test_the_options_are_checked_before_the_engine_is_imported(tmp_path: Path) -> None:

@@ -11,20 +11,19 @@ import pytest
 from batch_jobs import Job, completion, start, wait
 from tiny_models import build_llama
 
-NUM_ROWS = 60
+NUM_ROWS = 40
 DEADLINE_S = 60
 
 
 @pytest.fixture(scope="module")
 def slow_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random, with long answers: 60 of them, two at a time, take seconds."""
+    """Random, with long answers: 40 of them, one at a time, take seconds."""
     folder = tmp_path_factory.mktemp("slow")
-    return build_llama(folder, num_layers=8, max_positions=4096, eos_token_id=None)
+    return build_llama(folder, num_layers=6, max_positions=4096, eos_token_id=None)
 
 
 @pytest.fixture
 def long_job(tmp_path: Path, slow_model_dir: Path) -> Job:
-    """No prompt's rows are text: the model has no tokenizer to load."""
     job = Job(tmp_path, slow_model_dir)
     job.write(*(completion(f"r{i}", [5, 6, 7 + i], max_tokens=20 + i) for i in range(NUM_ROWS)))
     return job
@@ -32,7 +31,7 @@ def long_job(tmp_path: Path, slow_model_dir: Path) -> Job:
 
 def run_until_rows_are_written(job: Job, num_rows: int = 3) -> subprocess.Popen[bytes]:
     """The running process, once that many rows are in the output: they are written as they finish."""
-    process = start(*job.arguments("--max-batch-requests", 2))
+    process = start(*job.arguments("--max-batch-requests", 1))
     until = time.monotonic() + DEADLINE_S
     while not job.output.exists() or job.output.read_bytes().count(b"\n") < num_rows:
         assert process.poll() is None, "it ended before a row was seen"

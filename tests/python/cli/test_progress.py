@@ -59,13 +59,14 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch: pytest.MonkeyPatc
     out = io.StringIO()
     with ProgressDisplay(Console(file=out, width=40)) as display:
         display.phase("answering")
-        for seconds in (1.0, 9.0, 10.5, 12.0, 21.0):
+        for seconds, work_done in ((1.0, 100), (9.0, 400), (10.5, 500), (12.0, 510), (20.5, 600), (31.0, 600)):
             times.append(100.0 + seconds)
-            display.progress(progress())
+            display.progress(progress(work_done=work_done))
     assert out.getvalue().splitlines() == [
         "answering ...",
         " 25% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:00:31",
-        " 25% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:01:03",
+        " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:02:20",
+        " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA ?",
     ]
 
 

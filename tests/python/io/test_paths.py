@@ -76,6 +76,18 @@ def test_an_output_that_is_a_directory_is_refused(tmp_path: Path) -> None:
         check_paths("-", str(tmp_path))
 
 
+def test_the_file_that_standard_input_comes_from_is_refused_as_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.touch()
+    with path.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(UserError, match=r"in\.jsonl is the input file; give another path"):
+            check_paths("-", str(path))
+        check_paths("-", str(tmp_path / "out.jsonl"))
+
+
 def test_an_output_without_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"folder .*missing does not exist; create it first"):
         check_paths("-", str(tmp_path / "missing" / "out.jsonl"))
