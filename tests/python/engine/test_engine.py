@@ -157,7 +157,7 @@ def test_only_unfinished_requests_take_memory(model_dir: Path) -> None:
     engine.add(requests(stop="zzz"))
     run(engine)
     assert not engine._jobs
-    assert not (engine._answers._stop_checkers or engine._answers._stop_matches or engine._answers._logprobs)
+    assert not any((engine._answers._stop_checkers, engine._answers._stop_matches, engine._answers._logprobs))
     assert len(engine.scheduler.output_tokens(0)) == 0
 
 
