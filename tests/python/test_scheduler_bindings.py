@@ -72,9 +72,9 @@ def add_all(
     )
 
 
-def run(scheduler: StepScheduler, block_size: int = 4) -> list[int]:
+def run(scheduler: StepScheduler, executor: PagedExecutor | None = None) -> list[int]:
     """The docstring's loop; returns the requests in the order they finished."""
-    executor = PagedExecutor(scheduler, block_size)
+    executor = executor or PagedExecutor(scheduler, 4)
     finished: list[int] = []
     while step := scheduler.schedule():
         finished += scheduler.update(step, executor.run(step)).tolist()
@@ -252,12 +252,16 @@ def test_steps_and_updates_take_turns() -> None:
 
 def test_a_plan_of_another_scheduler_is_refused() -> None:
     one, other = make(), make()
-    for scheduler in (one, other):
-        add_all(scheduler, [[1, 2, 3]])
-    plan, _ = one.schedule(), other.schedule()
+    add_all(one, [[1, 2, 3]] * 2)
+    add_all(other, [[1, 2, 3]])
+    plan, own = one.schedule(), other.schedule()
     assert plan is not None
+    assert own is not None
     with pytest.raises(ValueError, match="step 0 is not in flight"):
-        other.update(plan, np.array([1], np.int32))
+        other.update(plan, np.array([1, 1], np.int32))
+    with pytest.raises(ValueError, match="step 0 is not in flight"):
+        other.abort_step(plan)
+    other.update(own, np.array([1], np.int32))
 
 
 def test_an_aborted_step_is_run_again_with_the_output_kept() -> None:
@@ -274,7 +278,7 @@ def test_an_aborted_step_is_run_again_with_the_output_kept() -> None:
     assert scheduler.num_running == 0
     assert scheduler.num_available_blocks == 16
     assert scheduler.output_tokens(0).tolist() == answer([1, 2, 3, 4, 0, 1], 1)
-    assert sorted(run(scheduler)) == [0, 1]
+    assert sorted(run(scheduler, executor)) == [0, 1]
     assert scheduler.output_tokens(0).tolist() == answer([1, 2, 3, 4, 0, 1], 4)
     assert scheduler.output_tokens(1).tolist() == answer([1, 2, 3, 4, 3], 4)
 
@@ -352,7 +356,7 @@ def test_every_request_gets_its_answer_and_every_block_comes_back(
         schedule=schedule,
     )
     add_all(scheduler, prompts, max_new_tokens)
-    assert sorted(run(scheduler, block_size)) == list(range(len(prompts)))
+    assert sorted(run(scheduler, PagedExecutor(scheduler, block_size))) == list(range(len(prompts)))
     for request_id, prompt in enumerate(prompts):
         assert scheduler.output_tokens(request_id).tolist() == answer(prompt, max_new_tokens)
     assert scheduler.num_available_blocks == scheduler.num_blocks
