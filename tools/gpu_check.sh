@@ -2,7 +2,8 @@
 # Checks and measures the CUDA kernels on a machine with a GPU; needs no network. Stages run in this order, each under
 # its own time limit, and what one measured is on disk before the next begins:
 #   correctness  tests/gpu
-#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows -> cuda.json
+#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill -> cuda_attention.json
+#   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json
 #   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
 #
 #   tools/gpu_check.sh OUTPUT_DIR [STAGE...]
@@ -11,7 +12,7 @@
 # interpreter that has torch, pytest and blendserve, COMMIT the commit of the library.
 set -uo pipefail
 
-[ $# -ge 1 ] || { sed -n '2,12p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,13p' "$0"; exit 2; }
 output=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 cd "$(dirname "$0")/.."
@@ -37,7 +38,12 @@ correctness() {
 }
 
 bandwidth() {
-  run bandwidth 90 "$python" benchmarks/kernels/cuda.py -o "$output/cuda.json" --commit "$commit"
+  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit"
+}
+
+end_to_end() {
+  run end_to_end 180 "$python" benchmarks/e2e/throughput.py --shape llama-3.1-8b --scale 4 --tolerance 0.15 \
+    --schedules fcfs dfs --repeats 1 --commit "$commit" --out "$output/end_to_end.json"
 }
 
 sanitizer() {
@@ -48,7 +54,7 @@ sanitizer() {
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(correctness bandwidth sanitizer)
+[ $# -gt 0 ] || stages=(correctness bandwidth end_to_end sanitizer)
 for stage in "${stages[@]}"; do
   "$stage"
 done

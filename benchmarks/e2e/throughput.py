@@ -53,6 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tolerance", type=float, default=1e-3, help="bfloat16 needs about 0.1")
     parser.add_argument("--attention", default="auto")
+    parser.add_argument("--commit", help="to report where the checkout has no git")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,10 +62,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def describe(arguments: argparse.Namespace) -> dict[str, Any]:
     on_gpu = arguments.device == "cuda"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "command": " ".join(sys.argv),
-        "commit": commit,
+        "commit": arguments.commit or git.stdout.strip(),
         "device": torch.cuda.get_device_name() if on_gpu else f"{platform.processor() or platform.machine()} CPU",
         "num_threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -96,6 +96,7 @@ def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_befor
         ({"device": torch.device("cpu")}, "device is cpu"),
         ({"dtype": torch.float32}, "dtype is torch.float32"),
         ({"head_dim": 80}, "head_dim is 80"),
+        ({"num_heads": 64}, "32 query heads share a KV head"),
     ],
 )
 def test_what_the_kernels_lack_is_refused(change: dict[str, object], message: str) -> None:

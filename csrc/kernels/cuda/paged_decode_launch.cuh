@@ -10,20 +10,26 @@
 namespace blendserve::cuda {
 
 struct DeviceLimits {
+  int device = -1;
   int major = 0;  // of the compute capability
   int num_sms = 0;
   int shared_bytes = 0;  // a CTA's at most
 
-  static DeviceLimits current() {
+  // Of the current device; read from the driver when that is another one than at this thread's last call.
+  static const DeviceLimits& current() {
+    thread_local DeviceLimits limits;
     int device = 0;
     check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-    const auto read = [&](cudaDeviceAttr attribute) {
-      int value = 0;
-      check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "reading a device attribute");
-      return value;
-    };
-    return {read(cudaDevAttrComputeCapabilityMajor), read(cudaDevAttrMultiProcessorCount),
-            read(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+    if (device != limits.device) {
+      const auto read = [&](cudaDeviceAttr attribute) {
+        int value = 0;
+        check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "reading a device attribute");
+        return value;
+      };
+      limits = {device, read(cudaDevAttrComputeCapabilityMajor), read(cudaDevAttrMultiProcessorCount),
+                read(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+    }
+    return limits;
   }
 };
 
@@ -44,8 +50,12 @@ void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, co
                        "; use the torch_ref attention backend here");
   }
   auto* kernel = paged_decode_kernel<T, kHeadDim, kQueryTiles, TileCopy>;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-             "reserving shared memory");
+  thread_local int prepared_device = -1;
+  if (prepared_device != limits.device) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+               "reserving shared memory");
+    prepared_device = limits.device;
+  }
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim = {cluster_size(params.num_ctas, limits), 1, 1};
@@ -62,7 +72,7 @@ void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, co
 
 template <typename T, int kHeadDim, int kQueryTiles>
 void launch_with_copy(const blendserve_paged_decode_params& params, cudaStream_t stream) {
-  const DeviceLimits limits = DeviceLimits::current();
+  const DeviceLimits& limits = DeviceLimits::current();
   const bool bulk_possible = limits.major >= 9 && params.block_size % kDecodeTileTokens == 0;
   if (params.kv_copy == BLENDSERVE_KV_COPY_BULK && !bulk_possible) {
     throw InvalidInput("kv_copy asks for bulk copies, which need sm_90 or newer (this is sm_" +

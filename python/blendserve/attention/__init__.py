@@ -6,15 +6,21 @@ from collections.abc import Callable
 
 from blendserve.attention.base import AttentionBackend, AttentionSpec, StepTensors
 from blendserve.attention.native_cpu import NativeCpuAttention
-from blendserve.attention.native_cuda import NativeCudaAttention
 from blendserve.attention.torch_ref import TorchReferenceAttention
 from blendserve.errors import UserError
 
 __all__ = ["AttentionBackend", "AttentionSpec", "StepTensors", "create_backend"]
 
+
+def _native_cuda(spec: AttentionSpec) -> AttentionBackend:
+    from blendserve.attention.native_cuda import NativeCudaAttention  # takes a second to import
+
+    return NativeCudaAttention(spec)
+
+
 _BACKENDS: dict[str, Callable[[AttentionSpec], AttentionBackend]] = {
     "native_cpu": NativeCpuAttention,
-    "native_cuda": NativeCudaAttention,
+    "native_cuda": _native_cuda,
     "torch_ref": TorchReferenceAttention,
 }
 

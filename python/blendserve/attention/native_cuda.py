@@ -18,6 +18,8 @@ from blendserve.errors import UserError
 __all__ = ["NativeCudaAttention"]
 
 _DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
+_HEAD_DIMS = (64, 128)
+_MAX_GROUP = 16
 _ALIGNMENT = 16
 
 
@@ -67,21 +69,18 @@ class NativeCudaAttention:
     name = "native_cuda"
 
     def __init__(self, spec: AttentionSpec) -> None:
-        if spec.device.type != "cuda":
-            raise UserError(f"device is {spec.device}; native_cuda attention runs on an NVIDIA GPU")
-        if spec.dtype not in _DTYPE_CODES:
-            raise UserError(f"dtype is {spec.dtype}; native_cuda attention keeps bfloat16 or float16")
-        if spec.head_dim not in (64, 128):
-            raise UserError(
-                f"head_dim is {spec.head_dim}; native_cuda attention has 64 and 128, use torch_ref for others"
-            )
+        reason = _unsupported(spec)
+        if reason is not None:
+            raise UserError(f"{reason}; choose another attention backend")
         self.spec = spec
         self.num_ctas = torch.cuda.get_device_properties(spec.device).multi_processor_count
         self.kv_cache = torch.empty((spec.num_layers, *spec.layer_shape), dtype=spec.dtype, device=spec.device)
+        self._device_index = self.kv_cache.device.index
+        self._layer_pointers = [layer.data_ptr() for layer in self.kv_cache]
         self._library = load_cuda_library()
         self._buffer = _StepBuffer(spec.device)
         self._workspace = torch.empty(0, dtype=torch.uint8, device=spec.device)
-        self._num_decodes = 0
+        self._num_decodes = -1  # before the first plan()
         self._prefills: list[_PrefillChunk] = []
         self._append = KvAppendParams(
             num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim, block_size=spec.block_size
@@ -136,40 +135,49 @@ class NativeCudaAttention:
 
     def forward(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `AttentionBackend.forward`. The token rows of q, k and v may be slices of wider rows."""
-        stream = torch.cuda.current_stream(self.spec.device).cuda_stream
+        if self._num_decodes < 0:
+            raise RuntimeError("forward() before plan(): call plan(step) once per step")
+        stream = torch._C._cuda_getCurrentRawStream(self._device_index)  # current_stream() takes 10 us
         self._append_tokens(layer, _dense_rows(k), _dense_rows(v), stream)
         out = q.new_empty(q.shape)
         if self._num_decodes:
             self._attend_decodes(layer, _dense_rows(q), out, stream)
         for chunk in self._prefills:
-            out[chunk.begin : chunk.end] = self._attend_chunk(layer, q[chunk.begin : chunk.end], chunk)
+            rows = slice(chunk.begin, chunk.end)
+            out[rows] = self._attend_chunk(layer, chunk, q[rows], k[rows], v[rows])
         return out
 
     def _append_tokens(self, layer: int, k: Tensor, v: Tensor, stream: int) -> None:
         self._append.k, self._append.k_stride = k.data_ptr(), k.stride(0)
         self._append.v, self._append.v_stride = v.data_ptr(), v.stride(0)
-        self._append.kv = self.kv_cache[layer].data_ptr()
+        self._append.kv = self._layer_pointers[layer]
         self._library.kv_append(self._append, stream)
 
     def _attend_decodes(self, layer: int, q: Tensor, out: Tensor, stream: int) -> None:
         self._decode.q, self._decode.q_stride = q.data_ptr(), q.stride(0)
         self._decode.out, self._decode.out_stride = out.data_ptr(), out.stride(0)
-        self._decode.kv = self.kv_cache[layer].data_ptr()
+        self._decode.kv = self._layer_pointers[layer]
         self._library.paged_decode(self._decode, stream)
 
-    def _attend_chunk(self, layer: int, q: Tensor, chunk: _PrefillChunk) -> Tensor:
-        tiles = self.kv_cache[layer].index_select(0, chunk.blocks)  # [blocks, 2, num_kv_heads, block_size, head_dim]
-        k, v = tiles.permute(1, 2, 0, 3, 4).reshape(2, 1, self.spec.num_kv_heads, -1, self.spec.head_dim)[
-            ..., : chunk.kv_len, :
-        ]
+    def _attend_chunk(self, layer: int, chunk: _PrefillChunk, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        starts_sequence = len(q) == chunk.kv_len
+        keys, values = (k.transpose(0, 1), v.transpose(0, 1)) if starts_sequence else self._gather(layer, chunk)
         attended = scaled_dot_product_attention(
             q.transpose(0, 1).unsqueeze(0),
-            k,
-            v,
-            attn_mask=causal_lower_right(len(q), chunk.kv_len),
+            keys.unsqueeze(0),
+            values.unsqueeze(0),
+            attn_mask=None if starts_sequence else causal_lower_right(len(q), chunk.kv_len),
+            is_causal=starts_sequence,
+            scale=self.spec.scale,
             enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
         )
         return attended.squeeze(0).transpose(0, 1)
+
+    def _gather(self, layer: int, chunk: _PrefillChunk) -> tuple[Tensor, Tensor]:
+        """The keys and values of all the sequence's positions, each [num_kv_heads, kv_len, head_dim]."""
+        tiles = self.kv_cache[layer].index_select(0, chunk.blocks)  # [blocks, 2, num_kv_heads, block_size, head_dim]
+        keys, values = tiles.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : chunk.kv_len]
+        return keys, values
 
     def _reserve_workspace(self) -> None:
         group = self.spec.num_heads // self.spec.num_kv_heads
@@ -177,6 +185,20 @@ class NativeCudaAttention:
         if needed > len(self._workspace):
             self._workspace = torch.empty(needed, dtype=torch.uint8, device=self.spec.device)
             self._decode.workspace, self._decode.workspace_bytes = self._workspace.data_ptr(), needed
+
+
+def _unsupported(spec: AttentionSpec) -> str | None:
+    """What of `spec` the kernels lack, in words."""
+    group = spec.num_heads // spec.num_kv_heads
+    if spec.device.type != "cuda":
+        return f"device is {spec.device}, but native_cuda attention runs on an NVIDIA GPU"
+    if spec.dtype not in _DTYPE_CODES:
+        return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16 or float16"
+    if spec.head_dim not in _HEAD_DIMS:
+        return f"head_dim is {spec.head_dim}, but native_cuda attention has {_HEAD_DIMS}"
+    if group > _MAX_GROUP:
+        return f"{group} query heads share a KV head, but native_cuda attention has at most {_MAX_GROUP}"
+    return None
 
 
 def _aligned(num_bytes: int) -> int:

@@ -19,6 +19,7 @@ from blendserve.io.result_writer import ResultWriter
 from blendserve.llm import LLM
 from blendserve.models import ModelConfig, resolve_model
 from blendserve.outputs import RequestOutput
+from blendserve.resources import ResolvedConfig, resolve
 from blendserve.text.tokenizer import Tokenizer
 
 __all__ = ["BatchJob"]
@@ -44,9 +45,10 @@ class BatchJob:
         check_paths(self.input, self.output)
         model_dir = resolve_model(self.model)
         model_config = ModelConfig.from_dir(model_dir)
+        settings = resolve(self.config, model_config)
         observer.phase("reading requests")
         with open_input(self.input) as source:
-            rows = list(require_rows(read_requests(source, self._key(model_dir)), self.input))
+            rows = list(require_rows(read_requests(source, _job_key(model_dir, settings)), self.input))
         tokenizer = Tokenizer.load(model_dir)
         with ResultWriter(self.output, resume=self.resume, job=row_ids(rows)) as writer:
             tally = _Tally(writer)
@@ -71,9 +73,10 @@ class BatchJob:
             run_s=time.monotonic() - run_started,
         )
 
-    def _key(self, model_dir: Path) -> str:
-        """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
-        return f"{model_dir} {self.config.dtype} {self.config.seed}"
+
+def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
+    """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
+    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}"
 
 
 class _Tally:

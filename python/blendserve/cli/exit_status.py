@@ -21,6 +21,7 @@ FAILED_ROWS = 1
 _BAD_USAGE = 2
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
+_STOPPED = "stopped; the rows finished so far are written: run the same command again to answer the rest"
 
 
 class _Terminated(BaseException):
@@ -37,7 +38,7 @@ def exit_status(console: Console) -> Iterator[None]:
         console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(_BAD_USAGE) from None
     except (KeyboardInterrupt, _Terminated) as stop:
-        console.print("stopped; the rows finished so far are written: run the same command again to answer the rest")
+        console.print(_STOPPED, soft_wrap=True)
         raise typer.Exit(_TERMINATED if isinstance(stop, _Terminated) else _INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)

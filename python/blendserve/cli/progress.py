@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -53,11 +54,14 @@ class ProgressDisplay:
 
     def progress(self, progress: JobProgress) -> None:
         now = time.monotonic()
-        figures = self._figures(progress, now - self._phase_at)
+        seconds = now - self._phase_at
+        figures = self._figures(progress, seconds)
         self._bar.update(self._task, total=progress.total_work, completed=progress.work_done, figures=figures)
         if not self._console.is_terminal and now - self._line_at >= _LINE_INTERVAL_S:
             self._line_at = now
-            self._console.print(f"{progress.work_done / progress.total_work:4.0%} {figures}", soft_wrap=True)
+            left = timedelta(seconds=int(seconds * (progress.total_work / max(progress.work_done, 1) - 1)))
+            line = f"{progress.work_done / progress.total_work:4.0%} {figures}, ETA {left}"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def _figures(self, progress: JobProgress, seconds: float) -> str:
         stats = progress.stats

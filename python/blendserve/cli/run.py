@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from blendserve.cli.exit_status import FAILED_ROWS, exit_status
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.config import EngineConfig
 from blendserve.errors import UserError
+from blendserve.io.paths import check_metrics_path
 
 __all__ = ["run"]
 
@@ -35,6 +35,9 @@ def run(
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(metavar="NAME", help="Attention backend: auto, native_cpu, native_cuda or torch_ref.")
+    ] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens computed in one step, at most.")
     ] = None,
@@ -46,18 +49,18 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
     ] = True,
-    metrics: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write the closing figures as JSON.")
-    ] = None,
+    metrics: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write the closing figures as JSON.")] = None,
 ) -> None:
     """Answer every request of a file in the OpenAI Batch format."""
     console = Console(stderr=True)
     with exit_status(console):
-        _check_writable(metrics)
+        if metrics is not None:
+            check_metrics_path(metrics, input_path, output_path)
         config = EngineConfig(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]
             dtype=dtype,  # type: ignore[arg-type]
+            attention=attention,
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
@@ -70,20 +73,23 @@ def run(
         with ProgressDisplay(console) as display:
             summary = BatchJob(input_path, output_path, model, config, resume).run(display)
         figures = dataclasses.asdict(summary)
+        console.print(_summary_text(figures, output_path), markup=False, highlight=False, soft_wrap=True)
         if metrics is not None:
-            metrics.write_text(json.dumps(figures, indent=2) + "\n")
-        console.print(_summary_table(figures, output_path))
+            _write_metrics(metrics, figures)
         if summary.num_failed:
             raise typer.Exit(FAILED_ROWS)
 
 
-def _check_writable(metrics: Path | None) -> None:
-    if metrics is not None and (metrics.is_dir() or not metrics.resolve().parent.is_dir()):
-        raise UserError(f"--metrics {metrics} cannot be written: its folder must exist, and it must not be a folder")
+def _write_metrics(path: str, figures: dict[str, Any]) -> None:
+    try:
+        Path(path).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"metrics {path} cannot be written: {error.strerror}; the results are complete in spite of it"
+        ) from error
 
 
-def _summary_table(figures: dict[str, Any], output_path: str) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
+def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     kept = f", {figures['num_kept']} kept from an earlier run" if figures["num_kept"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered, {figures['num_failed']} failed{kept}",
@@ -94,6 +100,4 @@ def _summary_table(figures: dict[str, Any], output_path: str) -> Table:
         "preemptions": f"{figures['preemptions']}, {figures['recomputed_tokens']:,} tokens computed again",
         "results": "stdout" if output_path == "-" else output_path,
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return "\n".join(f"{name:<14} {value}" for name, value in rows.items())

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from blendserve.errors import UserError
 
-__all__ = ["STANDARD_STREAM", "check_paths", "open_input"]
+__all__ = ["STANDARD_STREAM", "check_metrics_path", "check_paths", "open_input"]
 
 STANDARD_STREAM = "-"
 
@@ -41,13 +41,45 @@ def check_paths(input_path: str, output_path: str) -> None:
     """Raises `UserError` if results cannot be written to `output_path`; creates and changes nothing."""
     if output_path == STANDARD_STREAM:
         return
-    output = Path(output_path)
-    if output.is_dir():
-        raise UserError(f"output {output_path} is a directory; give a file in it")
-    folder = output.absolute().parent
+    _check_writable("output", output_path)
+    _refuse_same_file("output", output_path, "input", input_path)
+
+
+def check_metrics_path(metrics_path: str, input_path: str, output_path: str) -> None:
+    """Raises `UserError` if closing figures cannot be written to `metrics_path`; creates and changes nothing."""
+    _check_writable("metrics", metrics_path)
+    _refuse_same_file("metrics", metrics_path, "input", input_path)
+    if output_path != STANDARD_STREAM:
+        _refuse_same_file("metrics", metrics_path, "output", output_path)
+
+
+def _check_writable(name: str, path: str) -> None:
+    file = Path(path)
+    if file.is_dir():
+        raise UserError(f"{name} {path} is a directory; give a file in it")
+    folder = file.absolute().parent
+    if not folder.exists():
+        raise UserError(f"{name} {path} cannot be written: folder {folder} does not exist; create it first")
     if not folder.is_dir():
-        raise UserError(f"output {output_path} cannot be written: folder {folder} does not exist; create it first")
-    if not os.access(output if output.exists() else folder, os.W_OK):
-        raise UserError(f"output {output_path} cannot be written: permission denied; give another path")
-    if input_path != STANDARD_STREAM and output.is_file() and Path(input_path).exists() and output.samefile(input_path):
-        raise UserError(f"output {output_path} is the input file; give another path")
+        raise UserError(f"{name} {path} cannot be written: {folder} is not a folder; give another path")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise UserError(f"{name} {path} cannot be written: permission denied; give another path")
+
+
+def _refuse_same_file(name: str, path: str, other_name: str, other_path: str) -> None:
+    if _is_same_file(Path(path), other_path):
+        raise UserError(f"{name} {path} is the {other_name} file; give another path")
+
+
+def _is_same_file(path: Path, other: str) -> bool:
+    """Also if neither exists yet; never for devices. "-" is the file that standard input is redirected from, if any."""
+    if path.exists() and not path.is_file():
+        return False
+    if other != STANDARD_STREAM:
+        both_exist = path.exists() and Path(other).exists()
+        return path.samefile(other) if both_exist else path.resolve() == Path(other).resolve()
+    try:
+        redirected = os.fstat(sys.stdin.fileno())
+    except OSError:
+        return False
+    return path.exists() and os.path.samestat(path.stat(), redirected)

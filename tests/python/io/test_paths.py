@@ -76,11 +76,15 @@ def test_an_output_that_is_a_directory_is_refused(tmp_path: Path) -> None:
         check_paths("-", str(tmp_path))
 
 
-@pytest.mark.parametrize("folder", ["missing", "file"])
-def test_an_output_without_a_folder_is_refused(tmp_path: Path, folder: str) -> None:
+def test_an_output_without_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"folder .*missing does not exist; create it first"):
+        check_paths("-", str(tmp_path / "missing" / "out.jsonl"))
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=f"folder .*{folder} does not exist; create it first"):
-        check_paths("-", str(tmp_path / folder / "out.jsonl"))
+    with pytest.raises(UserError, match=r"/file is not a folder; give another path"):
+        check_paths("-", str(tmp_path / "file" / "out.jsonl"))
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -1,6 +1,6 @@
-"""Measures the CUDA kernels: decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows.
+"""Measures the CUDA kernels: decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill.
 
-    python benchmarks/kernels/cuda.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
+    python benchmarks/kernels/cuda_attention.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
 
 The answer is checked against float64 before anything is timed. Every stage is written as soon as it is done.
 """
@@ -13,8 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import load_cuda_library
+from blendserve.attention.native_cuda import NativeCudaAttention
 from decode_workload import DecodeShape, DecodeWorkload
 from device_timing import clocks, environment, median_graph_us, median_us, together_us
 
@@ -151,11 +154,64 @@ def gemm_by_rows(_: Record) -> Record:
     return {"k": GEMM_K, "n": GEMM_N, "points": points}
 
 
+def prefill(_: Record) -> Record:
+    """One layer of the backend on whole prompts and on chunks after a cached prefix: append, gather, attention."""
+    spec = AttentionSpec(
+        num_layers=1,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        num_blocks=8 * 4096 // 16,
+        block_size=16,
+        dtype=torch.bfloat16,
+        device=torch.device("cuda"),
+    )
+    backend = NativeCudaAttention(spec)
+    backend.kv_cache.normal_()
+    points = []
+    for num_sequences, qo_len, kv_len in ((8, 4096, 4096), (1, 4096, 4096), (1, 2048, 2048), (4, 512, 4096)):
+        backend.plan(prefill_step(num_sequences, qo_len, kv_len, spec.block_size))
+        num_tokens = num_sequences * qo_len
+        q, k, v = (
+            torch.randn(num_tokens, heads, spec.head_dim, dtype=torch.bfloat16, device="cuda")
+            for heads in (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+        )
+        us = median_us(lambda q=q, k=k, v=v: backend.forward(0, q, k, v), seconds=0.3)
+        pairs = qo_len * (kv_len - (qo_len - 1) / 2)
+        flops = 4 * num_sequences * spec.num_heads * spec.head_dim * pairs
+        points.append(
+            {
+                "num_sequences": num_sequences,
+                "qo_len": qo_len,
+                "kv_len": kv_len,
+                "us": us,
+                "tflop_s": flops / us / 1e6,
+            }
+        )
+    return {"points": points}
+
+
+def prefill_step(num_sequences: int, qo_len: int, kv_len: int, block_size: int) -> StepTensors:
+    """Equal sequences, each with the last `qo_len` of its `kv_len` positions to compute."""
+    rows = np.arange(num_sequences)
+    positions = np.tile(np.arange(kv_len - qo_len, kv_len), num_sequences)
+    num_blocks = -(-kv_len // block_size)
+    return StepTensors(
+        qo_indptr=np.arange(num_sequences + 1, dtype=np.int32) * qo_len,
+        kv_lens=np.full(num_sequences, kv_len, np.int32),
+        block_indptr=np.arange(num_sequences + 1, dtype=np.int32) * num_blocks,
+        block_table=np.arange(num_sequences * num_blocks, dtype=np.int32),
+        slot_mapping=np.repeat(rows, qo_len) * num_blocks * block_size + positions,
+        positions=positions.astype(np.int32),
+    )
+
+
 STAGES: dict[str, Callable[[Record], Record]] = {
     "copy": copy_bandwidth,
     "bandwidth": decode_bandwidth,
     "beside": gemm_beside_attention,
     "gemm": gemm_by_rows,
+    "prefill": prefill,
 }
 
 

@@ -1,0 +1,50 @@
+"""Help, version, and how the command is started."""
+
+from __future__ import annotations
+
+import re
+
+import blendserve
+import pytest
+from batch_jobs import invoke, start, wait
+
+OPTIONS = {
+    "--input", "--output", "--model", "--schedule", "--device", "--dtype", "--max-batch-tokens", "--max-batch-requests",
+    "--kv-memory", "--seed", "--resume", "--no-resume", "--metrics", "--help",
+}  # fmt: skip
+
+
+def test_the_version_is_the_packages() -> None:
+    ended = invoke("--version")
+    assert (ended.code, ended.out.decode()) == (0, f"{blendserve.__version__}\n")
+
+
+def test_help_lists_the_commands() -> None:
+    ended = invoke("--help")
+    assert ended.code == 0
+    assert "Offline batch inference: a file of requests in, every answer out." in ended.out.decode()
+    assert re.search(r"^ *run +Answer every request of a file in the OpenAI Batch format\.$", ended.out.decode(), re.M)
+
+
+def test_no_arguments_show_the_help_and_are_bad_usage() -> None:
+    ended = invoke()
+    assert ended.code == 2
+    assert "Usage: blendserve [OPTIONS] COMMAND" in ended.out.decode() + ended.log
+
+
+def test_the_help_of_run_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = invoke("run", "--help")
+    assert ended.code == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == OPTIONS
+
+
+def test_an_unknown_command_is_named() -> None:
+    ended = invoke("ruin")
+    assert ended.code == 2
+    assert "No such command 'ruin'" in ended.log
+
+
+def test_the_module_is_the_command() -> None:
+    ended = wait(start("--version"))
+    assert (ended.code, ended.out.decode()) == (0, f"{blendserve.__version__}\n")

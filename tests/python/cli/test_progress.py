@@ -1,0 +1,75 @@
+"""What a person sees while a job runs: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+
+import pytest
+from batch_jobs import Job, completion, start
+from blendserve._core import StepScheduler
+from blendserve.batch import JobProgress
+from blendserve.cli.progress import ProgressDisplay
+from rich.console import Console
+
+
+def read_terminal(job: Job) -> str:
+    """All that the command shows on a terminal."""
+    leader, follower = pty.openpty()
+    process = start(*job.arguments(), stderr=follower, stdout=follower)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(leader)
+    assert process.wait(60) == 0, shown
+    return shown.decode()
+
+
+def test_a_terminal_shows_a_bar_with_speed_rest_and_cache(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    job.write(*(completion(f"r{i}", [*range(9, 50), 60 + i], max_tokens=40) for i in range(20)))
+    shown = read_terminal(job)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(
+        r"answering .* \d+/20 answered, \d+ running, [\d,]+ tokens/s, \d+% of prompts cached ETA \S+", plain
+    )
+    assert "20 answered, 0 failed" in plain
+    assert "reading requests ..." not in plain
+
+
+def progress(**changes: int) -> JobProgress:
+    values = {"num_answered": 3, "num_requests": 20, "work_done": 500, "total_work": 2000, "num_running": 7}
+    scheduler = StepScheduler(num_blocks=4, block_size=4, max_batch_tokens=8, max_batch_requests=4)
+    return JobProgress(**{**values, **changes}, stats=scheduler.stats)
+
+
+def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: times[-1])
+    out = io.StringIO()
+    with ProgressDisplay(Console(file=out, width=40)) as display:
+        display.phase("answering")
+        for seconds in (1.0, 9.0, 10.5, 12.0, 21.0):
+            times.append(100.0 + seconds)
+            display.progress(progress())
+    assert out.getvalue().splitlines() == [
+        "answering ...",
+        " 25% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:00:31",
+        " 25% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:01:03",
+    ]
+
+
+def test_a_job_that_is_not_on_a_terminal_names_its_phases(job: Job) -> None:
+    job.write(completion("a"))
+    phases = ["reading requests ...", "tokenizing ...", "loading the model ...", "answering ..."]
+    assert job.run().log.splitlines()[:4] == phases
