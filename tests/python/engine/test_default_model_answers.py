@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import torch
 from blendserve import LLM, SamplingParams
 from reference import assert_same_logprobs, assert_same_tokens, generate_greedily, load_reference
 
@@ -40,14 +37,6 @@ CHATS = [
     LETTER + "Summarise this letter in one sentence.",
     LETTER + "Write a friendly reply to this letter.",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def two_torch_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_twenty_real_prompts_are_answered_as_by_transformers(default_model_dir: Path) -> None:

@@ -157,8 +157,7 @@ def test_only_unfinished_requests_take_memory(model_dir: Path) -> None:
     engine.add(requests(stop="zzz"))
     run(engine)
     assert not engine._jobs
-    answers = engine._answers
-    assert [answers._stop_checkers, answers._stop_matches, answers._logprobs] == [{}, {}, {}]
+    assert not any((engine._answers._stop_checkers, engine._answers._stop_matches, engine._answers._logprobs))
     assert len(engine.scheduler.output_tokens(0)) == 0
 
 
