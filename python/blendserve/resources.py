@@ -56,7 +56,9 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
         kv_bytes = parse_size(config.kv_memory)
         total_bytes = _total_bytes(device)
         if kv_bytes > total_bytes:
-            raise UserError(f"kv_memory {config.kv_memory} is more than the {total_bytes} bytes of memory on {device}")
+            raise UserError(
+                f"kv_memory {config.kv_memory} is more than the {total_bytes} bytes of memory on {device}; give less"
+            )
         num_blocks = kv_bytes // block_bytes
         if num_blocks < 1:
             raise UserError(
