@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,8 @@ StaticOrder order_named(const std::string& name) {
 
 std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64_t num_blocks, std::int32_t block_size,
                                               std::int32_t max_batch_tokens, std::int32_t max_batch_requests,
-                                              const std::string& schedule, std::uint64_t seed) {
+                                              std::optional<std::int32_t> max_chunk_tokens, const std::string& schedule,
+                                              std::uint64_t seed) {
   if (!plan.is_none())
     throw InvalidInput("plan must be None: this version has no planner; choose an order by schedule");
   SchedulerConfig config;
@@ -34,6 +36,7 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   config.block_size = block_size;
   config.max_batch_tokens = max_batch_tokens;
   config.max_batch_requests = max_batch_requests;
+  config.max_chunk_tokens = max_chunk_tokens.value_or(config.max_chunk_tokens);
   return std::make_unique<StepScheduler>(config, std::make_unique<BaselinePolicy>(order_named(schedule), seed));
 }
 
@@ -132,9 +135,10 @@ void register_scheduler(py::module_& m) {
                             "One thread at a time may use it. Bad input raises ValueError.")
       .def(py::init(&make_scheduler), py::arg("plan") = py::none(), py::kw_only(), py::arg("num_blocks"),
            py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
-           py::arg("schedule") = "fcfs", py::arg("seed") = 0,
+           py::arg("max_chunk_tokens") = py::none(), py::arg("schedule") = "fcfs", py::arg("seed") = 0,
            "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
-           "a step; schedule is fcfs, random (by seed) or dfs. plan must be None.")
+           "a step, and of one request at most max_chunk_tokens (None: no such limit); schedule is fcfs, random (by "
+           "seed) or dfs. plan must be None.")
       .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
            "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")
       .def("add_request", &add_request, py::arg("prompt_token_ids"), py::kw_only(), py::arg("max_new_tokens"),

@@ -75,9 +75,7 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
   row.sequence = std::make_unique<Sequence>(Sequence{std::move(*blocks), num_hit, num_hit});
   row.status = RequestStatus::kRunning;
   running_.push_back(row.request.id);
-  const std::int32_t chunk = std::min(row.num_left(), budget);
-  append_to_plan(row, chunk);
-  budget -= chunk;
+  schedule_chunk(row, budget);
   return Admission::kAdmitted;
 }
 

@@ -4,14 +4,17 @@
 
 namespace blendserve {
 
+void StepScheduler::schedule_chunk(RequestRow& row, std::int32_t& budget) {
+  const std::int32_t chunk = std::min({row.num_left(), budget, config_.max_chunk_tokens});
+  append_to_plan(row, chunk);
+  budget -= chunk;
+}
+
 void StepScheduler::schedule_prefills(std::int32_t& budget) {
   for (const RequestId id : running_) {
     if (budget == 0) return;
     RequestRow& prefilling = mutable_row(id);
-    const std::int32_t chunk = std::min(prefilling.num_left(), budget);
-    if (chunk == 0) continue;
-    append_to_plan(prefilling, chunk);
-    budget -= chunk;
+    if (prefilling.num_left() > 0) schedule_chunk(prefilling, budget);
   }
 }
 

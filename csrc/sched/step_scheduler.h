@@ -91,6 +91,7 @@ class StepScheduler {
 
   // prefill.cc: running sequences with more left, in chunks
   void schedule_prefills(std::int32_t& budget);
+  void schedule_chunk(RequestRow& row, std::int32_t& budget);
 
   // admission.cc
   void admit_requests(std::int32_t& budget);

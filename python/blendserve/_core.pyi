@@ -80,6 +80,7 @@ class StepScheduler:
         block_size: int = 16,
         max_batch_tokens: int = 2048,
         max_batch_requests: int = 1024,
+        max_chunk_tokens: int | None = None,
         schedule: str = "fcfs",
         seed: int = 0,
     ) -> None: ...

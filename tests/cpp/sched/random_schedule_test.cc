@@ -73,6 +73,7 @@ SchedulerStats run_random_job(std::uint32_t seed) {
   config.block_size = block_size;
   config.max_batch_requests = uniform(rng, 1, 12);
   config.max_batch_tokens = uniform(rng, config.max_batch_requests, 40);
+  if (uniform(rng, 0, 1) == 1) config.max_chunk_tokens = uniform(rng, 1, 10);
   config.max_waiting_readers = uniform(rng, 0, 5);
   const auto order = static_cast<StaticOrder>(uniform(rng, 0, 2));
   const Token stop_token = 2;

@@ -117,20 +117,26 @@ TEST_CASE("a writer cut by the chunk budget: its reader waits, others fill the b
 TEST_CASE("while a prefix is being computed, its readers stand aside for requests that need none") {
   auto config = small_config();
   config.max_batch_tokens = 16;
-  config.max_batch_requests = 16;
+  config.max_chunk_tokens = 8;
   auto scheduler = make_scheduler(config);
   const auto shared = iota(20);
-  add(*scheduler, {iota(4, 300), shared, concat(shared, {90}), iota(12, 200)}, 8);
-  StepPlan plan = *scheduler->schedule();
-  CHECK(plan.request_ids == std::vector<RequestId>{0, 1});
-  CHECK(num_tokens_of(plan, 1) == 12);
-  scheduler->update(plan, zeros_for(plan));
-  plan = *scheduler->schedule();
-  CHECK(plan.request_ids == std::vector<RequestId>{0, 1, 2, 3});
-  CHECK(num_tokens_of(plan, 2) == 1);
-  CHECK(num_tokens_of(plan, 3) == 6);
-  scheduler->update(plan, zeros_for(plan));
+  add(*scheduler, {shared, concat(shared, {90}), concat(shared, {91}), iota(12, 200)}, 8);
+  auto plan = scheduler->schedule();
+  CHECK(plan->request_ids == std::vector<RequestId>{0, 3});
+  CHECK(num_tokens_of(*plan, 0) == 8);
+  CHECK(num_tokens_of(*plan, 3) == 8);
+  CHECK(scheduler->row(1).status == RequestStatus::kTaken);
+  scheduler->update(*plan, zeros_for(*plan));
+  plan = scheduler->schedule();
+  CHECK(plan->request_ids == std::vector<RequestId>{0, 3});
+  scheduler->update(*plan, zeros_for(*plan));
+  plan = scheduler->schedule();  // the writer's last chunk: both readers run beside it
+  CHECK(plan->request_ids == std::vector<RequestId>{3, 0, 1, 2});
+  CHECK(num_tokens_of(*plan, 0) == 4);
+  CHECK(num_tokens_of(*plan, 1) == 1);
+  scheduler->update(*plan, zeros_for(*plan));
   drain(*scheduler);
+  CHECK(scheduler->stats().num_cached_tokens == 40);
 }
 
 TEST_CASE("a stopped writer's pending blocks are void and its reader takes over") {
@@ -173,24 +179,36 @@ TEST_CASE("a failed step publishes nothing, and writer and readers run again") {
   CHECK(scheduler->stats().num_recomputed_tokens == 0);
 }
 
-TEST_CASE("a preempted writer's reader takes over its prefix, and both finish") {
+TEST_CASE("a writer preempted in the middle of its prompt: its pending blocks are void and its reader takes over") {
   auto config = small_config();
-  config.num_blocks = 8;  // 32 tokens
+  config.num_blocks = 8;
   config.max_batch_tokens = 8;
-  config.max_batch_requests = 8;
+  config.max_batch_requests = 4;
+  config.max_chunk_tokens = 3;
   auto scheduler = make_scheduler(config);
-  const auto shared = iota(16, 50);
-  add(*scheduler, {iota(4)}, 16);             // grows to 20 tokens: 5 blocks
-  add(*scheduler, {shared}, 2);               // the writer
-  add(*scheduler, {concat(shared, {9})}, 2);  // the reader
-  int num_steps = 0;
-  while (const auto plan = scheduler->schedule()) {
-    scheduler->verify();
-    scheduler->update(*plan, zeros_for(*plan));
-    scheduler->verify();
-    REQUIRE(++num_steps < 100);
-  }
-  CHECK(scheduler->stats().num_finished == 3);
+  const auto shared = iota(24, 50);
+  add(*scheduler, {iota(4)}, 16);             // request 0 grows to 5 blocks
+  add(*scheduler, {shared}, 2);               // request 1, the writer, needs 6
+  add(*scheduler, {concat(shared, {9})}, 2);  // request 2, the reader
+  const auto run_until = [&](const auto& is_reached) {
+    for (int num_steps = 0; !is_reached(); ++num_steps) {
+      REQUIRE(num_steps < 100);
+      const auto plan = scheduler->schedule();
+      REQUIRE(plan != nullptr);
+      scheduler->update(*plan, zeros_for(*plan));
+      scheduler->verify();
+    }
+  };
+  const auto is_pending_for = [&](const std::string& request) {
+    return scheduler->cache().to_string().find("pending for request " + request) != std::string::npos;
+  };
+  run_until([&] { return is_pending_for("1"); });
+  run_until([&] { return scheduler->stats().num_preemptions == 1; });
+  CHECK(scheduler->row(1).status == RequestStatus::kWaiting);
+  CHECK_FALSE(is_pending_for("1"));
+  run_until([&] { return is_pending_for("2"); });
+  run_until([&] { return scheduler->num_unfinished() == 0; });
+  CHECK(scheduler->row(1).output.size() == 2);
   CHECK(scheduler->cache().num_available() == 8);
 }
 
