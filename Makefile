@@ -20,7 +20,7 @@ PACKAGE_SOURCES := pyproject.toml README.md LICENSE CMakeLists.txt \
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help demo test setup develop lint format cpp-test asan clean
+.PHONY: help demo test setup develop lint format cpp-test asan cuda clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,8 @@ lint: $(VENV)/.test ## ruff, mypy and clang-format, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	@$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	@echo "clang-format: nothing to change"
 
 format: $(VENV)/.test ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix .
@@ -61,6 +62,10 @@ cpp-test-%: build/%/CMakeCache.txt
 build/%/CMakeCache.txt: CMakePresets.json
 	cmake --preset $* -DBLENDSERVE_WERROR=$(WERROR)
 	@touch $@
+
+cuda: ## build the CUDA library (needs nvcc); CUDA_ARCHS=90a for one kind of GPU
+	cmake --preset cuda $(if $(CUDA_ARCHS),"-DCUDA_ARCHS=$(CUDA_ARCHS)")
+	cmake --build --preset cuda --parallel $(JOBS)
 
 clean: ## remove all that the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache results.jsonl

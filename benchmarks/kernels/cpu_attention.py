@@ -40,15 +40,14 @@ HEADS = (
 )
 
 
-def step_of(num_seqs: int, qo_len: int, kv_len: int, seed: int) -> tuple[StepTensors, int]:
-    """A step of equal sequences whose blocks lie in shuffled order, and the blocks it needs."""
-    blocks_each = -(-kv_len // BLOCK_SIZE)
-    num_blocks = num_seqs * blocks_each
-    table = np.random.default_rng(seed).permutation(num_blocks).astype(np.int32)
+def step_of(num_seqs: int, qo_len: int, kv_len: int, max_len: int) -> StepTensors:
+    """A step of equal sequences, each with blocks for max_len positions that lie in shuffled order."""
+    blocks_each = -(-max_len // BLOCK_SIZE)
+    table = np.random.default_rng(1).permutation(num_seqs * blocks_each).astype(np.int32)
     positions = np.tile(np.arange(kv_len - qo_len, kv_len, dtype=np.int32), num_seqs)
     rows = np.repeat(np.arange(num_seqs), qo_len)
     blocks = table.reshape(num_seqs, blocks_each)[rows, positions // BLOCK_SIZE].astype(np.int64)
-    step = StepTensors(
+    return StepTensors(
         qo_indptr=np.arange(num_seqs + 1, dtype=np.int32) * np.int32(qo_len),
         kv_lens=np.full(num_seqs, kv_len, np.int32),
         block_indptr=np.arange(num_seqs + 1, dtype=np.int32) * np.int32(blocks_each),
@@ -56,7 +55,6 @@ def step_of(num_seqs: int, qo_len: int, kv_len: int, seed: int) -> tuple[StepTen
         slot_mapping=blocks * BLOCK_SIZE + positions % BLOCK_SIZE,
         positions=positions,
     )
-    return step, num_blocks
 
 
 def best_time_s(run: Callable[[], object], budget_s: float = 0.7) -> float:
@@ -80,21 +78,41 @@ def matmul_flops() -> float:
     return 2 * 2048**3 / best_time_s(lambda: a @ b)
 
 
+def spec_of(heads: Heads, dtype: torch.dtype, num_blocks: int) -> AttentionSpec:
+    return AttentionSpec(
+        num_layers=1,
+        num_heads=heads.num_heads,
+        num_kv_heads=heads.num_kv_heads,
+        head_dim=heads.head_dim,
+        num_blocks=num_blocks,
+        block_size=BLOCK_SIZE,
+        dtype=dtype,
+        device=torch.device("cpu"),
+    )
+
+
+def check(heads: Heads, dtype: torch.dtype) -> None:
+    """A prefill, a chunk after it and a decode step of three sequences equal the reference."""
+    spec = spec_of(heads, dtype, len(step_of(3, 1, 401, 401).block_table))
+    backends = [create_backend(name, spec) for name in ("native_cpu", "torch_ref")]
+    for qo_len, kv_len in ((300, 300), (100, 400), (1, 401)):
+        step = step_of(3, qo_len, kv_len, 401)
+        q = torch.randn(3 * qo_len, heads.num_heads, heads.head_dim)
+        k, v = torch.randn(2, 3 * qo_len, heads.num_kv_heads, heads.head_dim)
+        for backend in backends:
+            backend.plan(step)
+        out, expected = (backend.forward(0, q, k, v) for backend in backends)
+        worst = float((out - expected).abs().max())
+        if not worst < 1e-5:
+            raise SystemExit(f"wrong answer: {heads} at {kv_len} positions differs by {worst:.3g} from the reference")
+
+
 class Case:
     """One call of the kernel on random K and V."""
 
     def __init__(self, heads: Heads, dtype: torch.dtype, num_seqs: int, qo_len: int, kv_len: int) -> None:
-        self.step, num_blocks = step_of(num_seqs, qo_len, kv_len, seed=1)
-        self.spec = AttentionSpec(
-            num_layers=1,
-            num_heads=heads.num_heads,
-            num_kv_heads=heads.num_kv_heads,
-            head_dim=heads.head_dim,
-            num_blocks=num_blocks,
-            block_size=BLOCK_SIZE,
-            dtype=dtype,
-            device=torch.device("cpu"),
-        )
+        self.step = step_of(num_seqs, qo_len, kv_len, kv_len)
+        self.spec = spec_of(heads, dtype, len(self.step.block_table))
         num_tokens = num_seqs * qo_len
         memory = np.empty(self.spec.layer_shape, np.float32 if dtype == torch.float32 else np.uint16)
         self.kv = torch.from_numpy(memory)
@@ -120,18 +138,6 @@ class Case:
             self.spec.scale,
         )
 
-    def check(self) -> None:
-        reference = create_backend("torch_ref", self.spec)
-        reference.plan(self.step)
-        blocks, offsets = np.divmod(self.step.slot_mapping, BLOCK_SIZE)
-        own = self.kv[blocks, :, :, offsets].float()  # the K and V that forward() appends are those already there
-        reference.kv_cache[0] = self.kv  # type: ignore[attr-defined]
-        expected = reference.forward(0, self.q, own[:, 0], own[:, 1])
-        self.attend()
-        worst = float((torch.from_numpy(self.out) - expected).abs().max())
-        if not worst < 1e-4:
-            raise SystemExit(f"wrong answer: {self.spec} differs by {worst:.3g} from the reference")
-
 
 def cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -150,8 +156,7 @@ def main() -> None:
     print(f"{cpu_name()}, {args.threads} threads, isa {_core.isa()}, K/V in {args.dtype}, blocks of {BLOCK_SIZE}")
     print(f"blendserve {blendserve.__version__}, torch {torch.__version__}, python {platform.python_version()}")
     for heads in HEADS:
-        Case(heads, dtype, num_seqs=3, qo_len=1, kv_len=700).check()
-        Case(heads, dtype, num_seqs=2, qo_len=75, kv_len=330).check()
+        check(heads, dtype)
     bandwidth, flops = read_bandwidth(), matmul_flops()
     print(f"measured: reading memory {bandwidth / 1e9:.1f} GB/s, matrix product {flops / 1e9:.0f} GFLOP/s")
 

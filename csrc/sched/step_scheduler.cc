@@ -137,8 +137,10 @@ SchedulerView StepScheduler::view() const {
           .max_batch_tokens = config_.max_batch_tokens};
 }
 
+// A plan of another scheduler may have the same number: its requests must be those in flight here.
 void StepScheduler::check_in_flight(const StepPlan& plan) const {
-  if (!is_in_flight_ || plan.step != plan_->step) {
+  if (!is_in_flight_ || plan.step != plan_->step || plan.request_ids != plan_->request_ids ||
+      plan.sample_ids != plan_->sample_ids) {
     throw InvalidInput("step " + std::to_string(plan.step) +
                        " is not in flight; update() and abort_step() take the step that schedule() returned last");
   }

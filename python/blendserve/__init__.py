@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blendserve._core import SchedulerStats, StepPlan, StepScheduler, __version__
 from blendserve.config import EngineConfig
 from blendserve.errors import BlendserveError, ModelError, RequestError, UserError
+from blendserve.openmp import let_idle_threads_sleep
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.sampling_params import SamplingParams
 
@@ -37,6 +38,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name != "LLM":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    let_idle_threads_sleep()
     try:
         from blendserve.llm import LLM
     except ModuleNotFoundError as error:

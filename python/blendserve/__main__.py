@@ -1,6 +1,6 @@
 """`python -m blendserve` is the `blendserve` command."""
 
-from blendserve.cli.main import main
+from blendserve.cli import main
 
 if __name__ == "__main__":
     main()

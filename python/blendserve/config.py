@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, get_args
 
 from blendserve.errors import UserError
@@ -23,7 +24,7 @@ def parse_size(size: int | str) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]i?)?b?\s*", size.lower())
         if match is None:
             raise UserError(f'size "{size}" is not understood; write bytes or a number with a unit, such as 4GiB')
-        size = int(float(match[1]) * _UNITS[match[2] or ""])
+        size = int(Fraction(match[1]) * _UNITS[match[2] or ""])
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UserError(f"size {size!r} must be a positive number of bytes, or a string such as 4GiB")
     return size
@@ -38,6 +39,7 @@ class EngineConfig:
     kv_memory: bytes of KV cache, or a string such as "4GiB".
     max_batch_tokens: tokens computed in one step, at most.
     max_batch_requests: requests running at once, at most; not above max_batch_tokens.
+    attention: the backend, by its name in `blendserve.attention`.
     block_size: tokens in one KV block.
     seed: the job's seed, for requests without their own.
     """
@@ -48,6 +50,7 @@ class EngineConfig:
     kv_memory: int | str | None = None
     max_batch_tokens: int | None = None
     max_batch_requests: int | None = None
+    attention: str = "auto"
     block_size: int = 16
     seed: int = 0
 

@@ -6,23 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blendserve._core import SchedulerStats
 from blendserve.config import Device, Dtype, EngineConfig, Schedule
 from blendserve.engine import Engine, EngineRequest
 from blendserve.errors import RequestError, UserError
 from blendserve.models import ModelConfig, load_model, resolve_model
 from blendserve.outputs import RequestOutput
+from blendserve.prompts import Prompt, params_per_prompt, tokenize_prompts
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.runner import ModelRunner
 from blendserve.sampling_params import SamplingParams
 from blendserve.text.tokenizer import Tokenizer
 
 __all__ = ["LLM", "Prompt"]
-
-Prompt = str | Sequence[int]
 
 
 class LLM:
@@ -46,6 +42,7 @@ class LLM:
         kv_memory: int | str | None = None,
         max_batch_tokens: int | None = None,
         max_batch_requests: int | None = None,
+        attention: str = "auto",
         block_size: int = 16,
         seed: int = 0,
     ) -> None:
@@ -56,6 +53,7 @@ class LLM:
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
+            attention=attention,
             block_size=block_size,
             seed=seed,
         )
@@ -81,6 +79,7 @@ class LLM:
         decode = None if tokenizer is None else tokenizer.decode
         runner = ModelRunner(model, self.config)
         self.engine = Engine(runner, self.config, self.model_config.eos_token_ids, decode)
+        self._undelivered: dict[int, RequestOutput] = {}  # finished while another stream drove the engine, by index
 
     @property
     def stats(self) -> SchedulerStats:
@@ -118,67 +117,57 @@ class LLM:
         **template_kwargs: Any,
     ) -> list[RequestOutput]:
         """Answer conversations, each a list of {"role", "content"} messages, through the model's chat template."""
-        tokenizer = self._require_tokenizer("chat")
-        return self.generate([tokenizer.encode_chat(messages, template_kwargs) for messages in conversations], params)
+        if self.tokenizer is None:
+            raise UserError("chat needs a tokenizer, and this model folder has none; use generate with token ids")
+        prompts = []
+        for index, messages in enumerate(conversations):
+            if not isinstance(messages, Sequence):
+                raise UserError(f"conversations[{index}] is not a list of messages")
+            try:
+                prompts.append(self.tokenizer.encode_chat(messages, template_kwargs))
+            except RequestError as error:
+                raise _placed(error, f"conversations[{index}]") from None
+        return self.generate(prompts, params)
 
     def _stream(self, requests: Sequence[EngineRequest]) -> Iterator[RequestOutput]:
         indices = self.engine.add(requests)
         unfinished = set(indices)
         try:
-            while unfinished and (outputs := self.engine.step()) is not None:
-                for output in outputs:
-                    unfinished.discard(output.index)
-                    yield output.at(output.index - indices.start)
+            while unfinished and (finished := self._wait_for_any(unfinished)):
+                for index in finished:
+                    unfinished.remove(index)
+                    yield self._undelivered.pop(index).at(index - indices.start)
         finally:
             self.engine.cancel(unfinished)
+            for index in unfinished:
+                self._undelivered.pop(index, None)
+
+    def _wait_for_any(self, indices: set[int]) -> list[int]:
+        """Those of `indices` that are finished, after as many steps as it takes; none when the engine has run dry."""
+        while not (finished := indices & self._undelivered.keys()):
+            outputs = self.engine.step()
+            if outputs is None:
+                return []
+            self._undelivered.update((output.index, output) for output in outputs)
+        return sorted(finished)
 
     def _requests(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
     ) -> list[EngineRequest]:
-        token_ids = self._tokenize(_as_list(prompts))
-        params_of = _params_per_prompt(params, len(token_ids))
+        token_ids = tokenize_prompts(prompts, self.tokenizer)
         requests = [
             EngineRequest(prompt, prompt_params, name=str(index))
-            for index, (prompt, prompt_params) in enumerate(zip(token_ids, params_of, strict=True))
+            for index, (prompt, prompt_params) in enumerate(
+                zip(token_ids, params_per_prompt(params, len(token_ids)), strict=True)
+            )
         ]
         for index, request in enumerate(requests):
             try:
                 self.engine.limits.max_new_tokens(request)
             except RequestError as error:
-                raise RequestError(f"prompts[{index}]: {error}", code=error.code, param=error.param) from None
+                raise _placed(error, f"prompts[{index}]") from None
         return requests
 
-    def _tokenize(self, prompts: Sequence[Prompt]) -> list[NDArray[np.int32]]:
-        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-        encoded = iter(self._require_tokenizer("a text prompt").encode_batch(texts) if texts else ())
-        token_ids: list[NDArray[np.int32]] = []
-        for index, prompt in enumerate(prompts):
-            ids = next(encoded) if isinstance(prompt, str) else prompt
-            array = np.asarray(ids)
-            if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-                raise UserError(f"prompts[{index}] is {str(prompt)[:60]!r}; it must be a string or a list of token ids")
-            token_ids.append(array.astype(np.int32))
-        return token_ids
 
-    def _require_tokenizer(self, purpose: str) -> Tokenizer:
-        if self.tokenizer is None:
-            raise UserError(f"{purpose} needs a tokenizer, and this model folder has none; pass token ids")
-        return self.tokenizer
-
-
-def _as_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
-    if isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], (int, np.integer))):
-        return [prompts]  # type: ignore[list-item]  # a single prompt, as the check has shown
-    return prompts  # type: ignore[return-value]
-
-
-def _params_per_prompt(
-    params: SamplingParams | Sequence[SamplingParams] | None, num_prompts: int
-) -> Sequence[SamplingParams]:
-    if params is None:
-        params = SamplingParams()
-    if isinstance(params, SamplingParams):
-        return [params] * num_prompts
-    if len(params) != num_prompts:
-        raise UserError(f"there are {num_prompts} prompts, but params for {len(params)}; give one for each, or one")
-    return params
+def _placed(error: RequestError, place: str) -> RequestError:
+    return RequestError(f"{place}: {error}", code=error.code, param=error.param)

@@ -25,6 +25,7 @@ class ResolvedConfig:
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
+    attention: str
     num_blocks: int
     block_size: int
     max_batch_tokens: int
@@ -46,21 +47,24 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
     """Decide every None and "auto". `kv_tokens_needed` caps the automatic KV cache at what a known job can use.
 
     Raises:
-        UserError: the device is not there, or kv_memory does not hold one block or is more than the device has.
+        UserError: the device is not there, or kv_memory holds no block or is more than there is.
     """
     device = _resolve_device(config)
     dtype = _resolve_dtype(config, device)
     block_bytes = config.block_size * kv_bytes_per_token(model, dtype)
     if config.kv_memory is not None:
-        num_blocks = parse_size(config.kv_memory) // block_bytes
+        kv_bytes = parse_size(config.kv_memory)
+        total_bytes = _total_bytes(device)
+        if kv_bytes > total_bytes:
+            raise UserError(
+                f"kv_memory {config.kv_memory} is more than the {total_bytes} bytes of memory on {device}; give less"
+            )
+        num_blocks = kv_bytes // block_bytes
         if num_blocks < 1:
             raise UserError(
                 f"kv_memory {config.kv_memory} is less than one block of {config.block_size} tokens, which takes "
                 f"{block_bytes} bytes in this model; give at least that"
             )
-        total_bytes = _total_bytes(device)
-        if num_blocks * block_bytes > total_bytes:
-            raise UserError(f"kv_memory {config.kv_memory} is more than all memory ({total_bytes} bytes); give less")
     else:
         num_blocks = max(1, _free_bytes(device, model, dtype) // block_bytes)
         if kv_tokens_needed is not None:
@@ -70,6 +74,7 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
         schedule=config.schedule,
         device=device,
         dtype=dtype,
+        attention=config.attention,
         num_blocks=num_blocks,
         block_size=config.block_size,
         max_batch_tokens=max_batch_tokens,

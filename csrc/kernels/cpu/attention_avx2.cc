@@ -1,5 +1,5 @@
-// Compiled for AVX2 and FMA. No inline function or template of the standard library is used here, and all of our own
-// have internal linkage or live in namespace avx2: the linker must not take a shared function from this source.
+// Compiled for AVX2 and FMA. Every function that comes out of this source has internal linkage, lives in namespace avx2
+// or is the entry point: the linker must not find a function here that other sources share, hence no standard library.
 #include <immintrin.h>
 
 #include <cstring>
@@ -63,33 +63,42 @@ __m256 load_padded(const void* row, std::int32_t begin, std::int32_t len) {
   }
 }
 
-// Rows of K or V to bring into the cache while others are unpacked, so that memory never waits for arithmetic.
-struct RowsAhead {
-  const void* const* rows = nullptr;
-  std::int32_t num_rows = 0;
+// The rows that will be unpacked, and those after them. They are fetched into the L2 cache kAheadLen rows before their
+// turn, all lines of a row in order: the few misses that L1 can wait for at once do not fill the memory bus, and the
+// hardware prefetcher starts anew in every block.
+struct Rows {
+  const void* const* rows;
+  std::int32_t num_rows;
+  const void* const* next_rows;
+  std::int32_t num_next_rows;
 
+  // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
   template <class Element>
-  void fetch(std::int32_t begin, std::int32_t end, std::int32_t row_len) const {
+  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::int32_t row_len) const {
+    constexpr std::int32_t kAheadLen = 32;
     constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
-    for (std::int32_t row = begin; row < smaller(end, num_rows); ++row) {
+    const std::int32_t ahead = row + kAheadLen;
+    if (ahead < num_rows + num_next_rows) {
+      const auto* x = static_cast<const Element*>(ahead < num_rows ? rows[ahead] : next_rows[ahead - num_rows]);
       for (std::int32_t i = 0; i < row_len; i += kLineLen) {
-        __builtin_prefetch(static_cast<const Element*>(rows[row]) + i, 0, 2);
+        __builtin_prefetch(x + i, 0, 2);
       }
     }
   }
 };
 
-// tile[i][p] = k_rows[p][i], tile being [padded(head_dim), kTileLen]; num_positions is a multiple of kLanes.
+// tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; num_positions is a multiple of kLanes.
 template <class Dtype>
-void unpack_k(const void* const* k_rows, std::int32_t num_positions, std::int32_t head_dim, RowsAhead ahead,
-              float* tile) {
+void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   for (std::int32_t p = 0; p < num_positions; p += kLanes) {
-    ahead.fetch<typename Dtype::Element>(p, p + kLanes, head_dim);
+    for (int j = 0; j < kLanes; ++j) {
+      k.fetch_ahead_of<typename Dtype::Element>(begin + p + j, head_dim);
+    }
     for (std::int32_t i = 0; i < head_dim; i += kLanes) {
       __m256 x[kLanes];
 #pragma GCC unroll 8
       for (int j = 0; j < kLanes; ++j) {
-        x[j] = load_padded<Dtype>(k_rows[p + j], i, head_dim);
+        x[j] = load_padded<Dtype>(k.rows[begin + p + j], i, head_dim);
       }
       transpose(x);
 #pragma GCC unroll 8
@@ -100,32 +109,25 @@ void unpack_k(const void* const* k_rows, std::int32_t num_positions, std::int32_
   }
 }
 
-// tile[p][i] = v_rows[p][i], tile being [kTileLen, padded(head_dim)].
+// tile[p][i] = v[begin + p][i], tile being [kTileLen, padded(head_dim)].
 template <class Dtype>
-void unpack_v(const void* const* v_rows, std::int32_t num_positions, std::int32_t head_dim, RowsAhead ahead,
-              float* tile) {
-  for (std::int32_t p = 0; p < num_positions; ++p) {
-    ahead.fetch<typename Dtype::Element>(p, p + 1, head_dim);
+void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
+  for (std::int32_t p = begin; p < begin + num_positions; ++p) {
+    v.fetch_ahead_of<typename Dtype::Element>(p, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += kLanes) {
-      _mm256_store_ps(tile, load_padded<Dtype>(v_rows[p], i, head_dim));
+      _mm256_store_ps(tile, load_padded<Dtype>(v.rows[p], i, head_dim));
       tile += kLanes;
     }
   }
 }
 
-// The tile of rows that starts at `begin`, or of those that come after the last one.
-RowsAhead tile_ahead(const void* const* rows, std::int32_t begin, std::int32_t end, RowsAhead after) {
-  return begin < end ? RowsAhead{rows + begin, smaller(kTileLen, end - begin)} : after;
-}
-
 // exponents[r][p] = q[r] · k[p], exponents being [num_rows, kSplitLen]. Past row_lens[r] a row holds anything.
 template <class Dtype>
 void score(const SplitInputs& in, float* tile, float* exponents) {
+  const Rows k{in.k_rows, in.num_positions, in.v_rows, in.num_positions};
   for (std::int32_t begin = 0; begin < in.num_positions; begin += kTileLen) {
     const std::int32_t num_positions = padded(smaller(kTileLen, in.num_positions - begin));
-    const RowsAhead ahead =
-        tile_ahead(in.k_rows, begin + kTileLen, in.num_positions, {in.v_rows, smaller(kTileLen, in.num_positions)});
-    unpack_k<Dtype>(in.k_rows + begin, num_positions, in.head_dim, ahead, tile);
+    unpack_k<Dtype>(k, begin, num_positions, in.head_dim, tile);
     for_each_block(in.num_rows, num_positions, [&](const Block& block) {
       if (in.row_lens[block.row + block.num_rows - 1] > begin + block.column) {
         multiply(block, {in.q + std::ptrdiff_t{block.row} * in.head_dim, in.head_dim}, {tile + block.column, kTileLen},
@@ -172,13 +174,12 @@ void weigh(float* row, std::int32_t len, float* max, float* sum) {
 // as 0: what another row may see must not reach this one as 0 · infinity.
 template <class Dtype>
 void accumulate_values(const SplitInputs& in, const float* weights, float* tile, float* acc) {
+  const Rows v{in.v_rows, in.num_positions, in.next_k_rows, in.num_next_rows};
   const std::int32_t width = padded(in.head_dim);
   for (std::int32_t begin = 0; begin < in.num_positions; begin += kTileLen) {
     const std::int32_t num_positions = smaller(kTileLen, in.num_positions - begin);
     const Into into = begin == 0 ? Into::kEmpty : Into::kFilled;
-    const RowsAhead ahead = tile_ahead(in.v_rows, begin + kTileLen, in.num_positions,
-                                       {in.next_k_rows, smaller(kTileLen, in.num_next_rows)});
-    unpack_v<Dtype>(in.v_rows + begin, num_positions, in.head_dim, ahead, tile);
+    unpack_v<Dtype>(v, begin, num_positions, in.head_dim, tile);
     for_each_block(in.num_rows, width, [&](const Block& block) {
       const Matrix<const float> a{weights + std::ptrdiff_t{block.row} * kSplitLen + begin, kSplitLen};
       const Matrix<const float> b{tile + block.column, width};

@@ -11,7 +11,7 @@ inline constexpr std::int32_t kSplitLen = 256;  // positions
 
 // Rows of accumulators are padded to whole vectors of kLanes floats; what lies in the padding is unspecified.
 inline constexpr std::int32_t kLanes = 8;
-constexpr std::int32_t padded(std::int32_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+[[gnu::always_inline]] constexpr std::int32_t padded(std::int32_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // Query rows of one KV head against one split of its positions. Positions count from the start of the split.
 struct SplitInputs {

@@ -11,16 +11,28 @@ from blendserve.errors import UserError
 
 __all__ = ["AttentionBackend", "AttentionSpec", "StepTensors", "create_backend"]
 
+
+def _native_cuda(spec: AttentionSpec) -> AttentionBackend:
+    from blendserve.attention.native_cuda import NativeCudaAttention  # takes a second to import
+
+    return NativeCudaAttention(spec)
+
+
 _BACKENDS: dict[str, Callable[[AttentionSpec], AttentionBackend]] = {
     "native_cpu": NativeCpuAttention,
+    "native_cuda": _native_cuda,
     "torch_ref": TorchReferenceAttention,
 }
 
 
 def create_backend(name: str, spec: AttentionSpec) -> AttentionBackend:
-    """Makes the backend `name` ("native_cpu", "torch_ref", or "auto" for the best one on spec.device) and its cache."""
+    """Makes the backend `name` and its cache; "auto" is this project's own kernels for spec.device.
+
+    Raises:
+        UserError: there is no such backend, or it can't run `spec`.
+    """
     if name == "auto":
-        name = "native_cpu" if spec.device.type == "cpu" else "torch_ref"
+        name = f"native_{spec.device.type}"
     if name not in _BACKENDS:
         raise UserError(f"attention backend is {name!r}; choose one of auto, {', '.join(_BACKENDS)}")
     return _BACKENDS[name](spec)

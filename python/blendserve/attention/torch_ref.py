@@ -25,14 +25,14 @@ class TorchReferenceAttention:
             raise RuntimeError("forward() before plan(): call plan(step) once per step")
         step = self._step
         kv = self.kv_cache[layer]
-        blocks = torch.as_tensor(step.slot_mapping // self.spec.block_size, device=kv.device)
-        offsets = torch.as_tensor(step.slot_mapping % self.spec.block_size, device=kv.device)
+        blocks = torch.tensor(step.slot_mapping // self.spec.block_size, device=kv.device)
+        offsets = torch.tensor(step.slot_mapping % self.spec.block_size, device=kv.device)
         kv[blocks, 0, :, offsets] = k.to(kv.dtype)
         kv[blocks, 1, :, offsets] = v.to(kv.dtype)
         out = torch.empty_like(q)
         for s, kv_len in enumerate(step.kv_lens.tolist()):
             tokens = slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1]))
-            table = torch.as_tensor(step.block_table[step.block_indptr[s] : step.block_indptr[s + 1]], device=kv.device)
+            table = torch.tensor(step.block_table[step.block_indptr[s] : step.block_indptr[s + 1]], device=kv.device)
             out[tokens] = self._attend(q[tokens], kv[table.long()], kv_len)
         return out
 

@@ -131,7 +131,7 @@ def _answer(
 
     tokenizer = llm.tokenizer
     llm.engine.add(requests)
-    work_given_up = 0
+    total_work, work_given_up = sum(work), 0
     while (outputs := llm.engine.step()) is not None:
         for output in outputs:
             tally.answered(
@@ -151,7 +151,7 @@ def _answer(
                 num_answered=tally.num_answered,
                 num_requests=len(requests),
                 work_done=stats.num_prompt_tokens + stats.num_output_tokens + work_given_up,
-                total_work=sum(work),
+                total_work=total_work,
                 num_running=llm.engine.scheduler.num_running,
                 stats=stats,
             )

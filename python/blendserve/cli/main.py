@@ -1,4 +1,4 @@
-"""Entry point of the `blendserve` command."""
+"""The commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from blendserve import __version__
 from blendserve.cli.run import run
 
-__all__ = ["main"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="blendserve",
@@ -35,7 +35,3 @@ def common(
     ] = False,
 ) -> None:
     del version
-
-
-def main() -> None:
-    app(prog_name="blendserve")

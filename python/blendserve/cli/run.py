@@ -15,6 +15,7 @@ from blendserve.cli.progress import ProgressDisplay
 from blendserve.config import EngineConfig
 from blendserve.errors import UserError
 from blendserve.io.paths import check_metrics_path
+from blendserve.openmp import let_idle_threads_sleep
 
 __all__ = ["run"]
 
@@ -35,6 +36,9 @@ def run(
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(metavar="NAME", help="Attention backend: auto, native_cpu, native_cuda or torch_ref.")
+    ] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens computed in one step, at most.")
     ] = None,
@@ -57,11 +61,13 @@ def run(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]
             dtype=dtype,  # type: ignore[arg-type]
+            attention=attention,
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             seed=seed,
         )
+        let_idle_threads_sleep()
         try:
             from blendserve.batch import BatchJob
         except ModuleNotFoundError as error:

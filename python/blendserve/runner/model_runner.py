@@ -34,7 +34,7 @@ class ModelRunner:
             dtype=config.dtype,
             device=config.device,
         )
-        self._attention = create_backend("auto", spec)
+        self._attention = create_backend(config.attention, spec)
 
     @property
     def model_config(self) -> ModelConfig:

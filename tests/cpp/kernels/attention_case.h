@@ -163,7 +163,7 @@ class PagedCase {
   std::vector<BlockId> block_table_;
 };
 
-// Every row of one sequence, computed alone in its last place: out [len, num_heads, head_dim].
+// Every row of one sequence, computed alone and in one chunk: out [len, num_heads, head_dim].
 inline std::vector<float> whole(const AttentionShape& shape, const Sequence& sequence, ThreadPool& pool) {
   const std::vector<Sequence> sequences{sequence};
   return PagedCase(shape, sequences, 1).step({{.sequence = 0, .done = 0, .qo_len = sequence.len}}, pool);

@@ -105,19 +105,19 @@ TEST_CASE("an output row is the same bit for bit in any chunk, batch, block size
   const KvDtype kv_dtype = GENERATE(KvDtype::kFloat32, KvDtype::kBFloat16);
   const std::int32_t group = GENERATE(1, 3, 8);
   set_active_isa(isa);
-  AttentionShape shape{.num_kv_heads = 2, .group = group, .head_dim = 32, .block_size = 16, .kv_dtype = kv_dtype};
+  AttentionShape shape{.num_kv_heads = 2, .group = group, .head_dim = 16, .block_size = 16, .kv_dtype = kv_dtype};
   const std::int32_t row_len = shape.num_heads() * shape.head_dim;
-  const std::vector<Sequence> sequences{{shape, 600, 1}, {shape, 90, 2}};
+  const std::vector<Sequence> sequences{{shape, 530, 1}, {shape, 90, 2}};
   ThreadPool one(1);
   ThreadPool three(3);
   const std::vector<float> expected[] = {whole(shape, sequences[0], one), whole(shape, sequences[1], one)};
   CHECK(whole(shape, sequences[0], three) == expected[0]);
-  for (const std::int32_t block_size : {1, 8, 32}) {
+  for (const std::int32_t block_size : {1, 32}) {
     shape.block_size = block_size;
     PagedCase paged(shape, sequences, 7);
     std::mt19937 engine(static_cast<std::uint32_t>(block_size));
     std::int32_t done[] = {0, 0};
-    while (done[0] < 600 || done[1] < 90) {
+    while (done[0] < 530 || done[1] < 90) {
       std::vector<Chunk> chunks;
       for (const std::int32_t s : {1, 0}) {
         const std::int32_t widest = engine() % 2 == 0 ? 1 : 150;
@@ -169,7 +169,8 @@ TEST_CASE("scores far apart neither overflow nor underflow") {
   for (float& x : sequence.q) {
     x *= 300.0F;
   }
-  CHECK(worst_error(shape, sequence, 0, whole(shape, sequence, pool)) < 2e-3);  // scores of 1000 carry errors of 1e-4
+  CHECK(worst_error(shape, sequence, 0, whole(shape, sequence, pool)) <
+        2e-3);  // scores of hundreds carry errors of 1e-4
   set_active_isa("auto");
 }
 

@@ -271,6 +271,12 @@ TEST_CASE("what a caller gets wrong is named") {
   const StepPlan plan = *scheduler->schedule();
   CHECK_THROWS_WITH(scheduler->schedule(), Contains("in flight"));
   CHECK_THROWS_WITH(scheduler->update(plan, std::vector<Token>{1, 2}), Contains("samples 1 tokens, but 2"));
+  auto other = make_scheduler(small_config());
+  add(*other, {iota(3), iota(4)}, 1);
+  const StepPlan foreign = *other->schedule();
+  CHECK(foreign.step == plan.step);
+  CHECK_THROWS_WITH(scheduler->update(foreign, zeros_for(foreign)), Contains("not in flight"));
+  CHECK_THROWS_WITH(scheduler->abort_step(foreign), Contains("not in flight"));
   scheduler->update(plan, std::vector<Token>{1});
   CHECK_THROWS_WITH(scheduler->update(plan, std::vector<Token>{1}), Contains("not in flight"));
   CHECK_THROWS_WITH(scheduler->row(1), Contains("no request 1"));

@@ -197,7 +197,9 @@ class TestRefusals:
             _core.kv_append(k, k[:, :1], kv, np.array([0, 1]))
 
     def test_backends_name_what_is_wrong(self) -> None:
-        with pytest.raises(UserError, match="attention backend is 'fast'; choose one of auto, native_cpu, torch_ref"):
+        with pytest.raises(
+            UserError, match="attention backend is 'fast'; choose one of auto, native_cpu, native_cuda, torch_ref"
+        ):
             create_backend("fast", SPEC)
         with pytest.raises(UserError, match=r"dtype is torch\.float16"):
             create_backend("native_cpu", replace(SPEC, dtype=torch.float16))

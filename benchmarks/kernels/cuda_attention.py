@@ -1,0 +1,237 @@
+"""Measures the CUDA kernels: decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill.
+
+    python benchmarks/kernels/cuda_attention.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
+
+The answer is checked against float64 before anything is timed. Every stage is written as soon as it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.cuda_library import load_cuda_library
+from blendserve.attention.native_cuda import NativeCudaAttention
+from decode_workload import DecodeShape, DecodeWorkload
+from device_timing import clocks, environment, median_graph_us, median_us, together_us
+
+TOLERANCE = 2e-2
+SMALL_BYTES = 1 << 28  # below this a call is too short to be timed alone
+NUM_CTAS = (16, 20, 24, 28, 32, 36, 40, 44, 56, 66, 88, 110, 132)
+BESIDE_NUM_CTAS = (16, 24, 32, 44, 64)
+GEMM_K, GEMM_N = 4096, 14336
+KV_COPIES = {"bulk": 2, "cp_async": 1}
+
+Record = dict[str, Any]
+
+
+def copy_bandwidth(_: Record) -> Record:
+    """A device-to-device copy of 4 GiB: the ceiling. GB/s of bytes read plus bytes written."""
+    source = torch.randint(0, 255, (1 << 32,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    us = median_us(lambda: target.copy_(source), seconds=2.0)
+    return {"us": us, "gb_s": 2 * source.nbytes / us / 1e3}
+
+
+def checked_decode(shape: DecodeShape) -> DecodeWorkload:
+    workload = DecodeWorkload(load_cuda_library(), shape)
+    for kv_copy in KV_COPIES.values():
+        workload.out.fill_(float("nan"))
+        workload.call(44, kv_copy)()
+        error = workload.error()
+        if not error < TOLERANCE:
+            raise SystemExit(f"paged_decode is wrong: relative error {error}, tolerance {TOLERANCE}")
+    return workload
+
+
+def decode_bandwidth(results: Record) -> Record:
+    """Decode at batch 256, context 2048, 32/8 heads of 128, by the number of CTAs, and other shapes with all SMs."""
+    ceiling = results["copy"]["gb_s"]
+
+    def measure(workload: DecodeWorkload, num_ctas: int, copy: str, seconds: float) -> Record:
+        timed = median_us if workload.shape.kv_bytes > SMALL_BYTES else median_graph_us
+        us = timed(workload.call(num_ctas, KV_COPIES[copy]), seconds=seconds)
+        gb_s = workload.shape.kv_bytes / us / 1e3
+        return {"num_ctas": num_ctas, "kv_copy": copy, "us": us, "gb_s": gb_s, "of_copy": gb_s / ceiling}
+
+    workload = checked_decode(DecodeShape())
+    curve = [measure(workload, num_ctas, "bulk", 2.0 if num_ctas in (44, 132) else 0.5) for num_ctas in NUM_CTAS]
+    curve += [measure(workload, num_ctas, "cp_async", 0.3) for num_ctas in (16, 44, 132)]
+    del workload
+    shapes = []
+    for shape in (
+        DecodeShape(head_dim=64),
+        DecodeShape(num_heads=8),
+        DecodeShape(num_heads=64),
+        DecodeShape(num_heads=128),
+        DecodeShape(batch=1024, context=512),
+        DecodeShape(batch=16, context=32768),
+        DecodeShape(batch=1, context=8192),
+        DecodeShape(batch=64, context=512),
+        DecodeShape(block_size=64),
+    ):
+        workload = checked_decode(shape)
+        for num_ctas in (44, 132):
+            shapes.append({"shape": vars(shape), **measure(workload, num_ctas, "bulk", 0.2)})
+        del workload
+    return {"curve": curve, "shapes": shapes}
+
+
+def gemm_beside_attention(results: Record) -> Record:
+    """Times alone and together. beta = (together - max) / min of the two alone, attention alone on its own budget.
+
+    beta_full charges attention as alone on all SMs, which is what a step that does one after the other would pay. The
+    GEMM is repeated until it would take as long on the other SMs as attention takes on its own. Modes: `plain` leaves
+    cuBLAS unaware of the budget, `carveout` tells cuBLASLt to leave num_ctas SMs.
+    """
+    torch.backends.cuda.preferred_blas_library("cublaslt")
+    workload = checked_decode(DecodeShape())
+    weight = torch.randn(GEMM_N, GEMM_K, dtype=torch.bfloat16, device="cuda") / GEMM_K**0.5
+    streams = (torch.cuda.Stream(priority=-1), torch.cuda.Stream())
+    full_ctas = results["environment"]["num_sms"]
+    full_us = median_us(workload.call(full_ctas), seconds=0.2)
+    points = []
+    for num_rows in (512, 1024, 2048):
+        x = torch.randn(num_rows, GEMM_K, dtype=torch.bfloat16, device="cuda")
+        gemm_us = median_us(lambda x=x: x @ weight.T, seconds=0.2)
+        for num_ctas in BESIDE_NUM_CTAS:
+            decode = workload.call(num_ctas)
+            decode_us = median_us(decode, seconds=0.1)
+            repeats = max(1, round(decode_us / gemm_us * (1 - num_ctas / full_ctas)))
+
+            def gemms(x: torch.Tensor = x, repeats: int = repeats) -> None:
+                for _ in range(repeats):
+                    torch.mm(x, weight.T)
+
+            for mode in ("plain", "carveout"):
+                torch._C._set_sm_carveout_experimental(num_ctas if mode == "carveout" else None)
+                decode_end_us, gemm_end_us = together_us(decode, gemms, streams)
+                together = max(decode_end_us, gemm_end_us)
+                limited_us = median_us(gemms, seconds=0.05)
+                torch._C._set_sm_carveout_experimental(None)
+                alone = repeats * gemm_us
+                points.append(
+                    {
+                        "num_rows": num_rows,
+                        "num_ctas": num_ctas,
+                        "mode": mode,
+                        "gemm_repeats": repeats,
+                        "gemm_us": alone,
+                        "gemm_in_mode_us": limited_us,
+                        "decode_us": decode_us,
+                        "decode_all_sms_us": full_us,
+                        "decode_end_us": decode_end_us,
+                        "gemm_end_us": gemm_end_us,
+                        "together_us": together,
+                        "beta": (together - max(alone, decode_us)) / min(alone, decode_us),
+                        "beta_full": (together - max(alone, full_us)) / min(alone, full_us),
+                        "speedup": (alone + full_us) / together,
+                    }
+                )
+    return {"points": points}
+
+
+def gemm_by_rows(_: Record) -> Record:
+    """One [rows, 4096] x [4096, 14336] product in bfloat16."""
+    weights = [torch.randn(GEMM_N, GEMM_K, dtype=torch.bfloat16, device="cuda") for _ in range(2)]
+    points = []
+    for exponent in range(12):
+        num_rows = 1 << exponent
+        x = torch.randn(num_rows, GEMM_K, dtype=torch.bfloat16, device="cuda")
+
+        def both(x: torch.Tensor = x) -> None:
+            for weight in weights:
+                torch.mm(x, weight.T)
+
+        us = median_us(both, seconds=0.1) / len(weights)
+        points.append({"num_rows": num_rows, "us": us, "tflop_s": 2e-6 * num_rows * GEMM_K * GEMM_N / us})
+    return {"k": GEMM_K, "n": GEMM_N, "points": points}
+
+
+def prefill(_: Record) -> Record:
+    """One layer of the backend on whole prompts and on chunks after a cached prefix: append, gather, attention."""
+    spec = AttentionSpec(
+        num_layers=1,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        num_blocks=8 * 4096 // 16,
+        block_size=16,
+        dtype=torch.bfloat16,
+        device=torch.device("cuda"),
+    )
+    backend = NativeCudaAttention(spec)
+    backend.kv_cache.normal_()
+    points = []
+    for num_sequences, qo_len, kv_len in ((8, 4096, 4096), (1, 4096, 4096), (1, 2048, 2048), (4, 512, 4096)):
+        backend.plan(prefill_step(num_sequences, qo_len, kv_len, spec.block_size))
+        num_tokens = num_sequences * qo_len
+        q, k, v = (
+            torch.randn(num_tokens, heads, spec.head_dim, dtype=torch.bfloat16, device="cuda")
+            for heads in (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+        )
+        us = median_us(lambda q=q, k=k, v=v: backend.forward(0, q, k, v), seconds=0.3)
+        pairs = qo_len * (kv_len - (qo_len - 1) / 2)
+        flops = 4 * num_sequences * spec.num_heads * spec.head_dim * pairs
+        points.append(
+            {
+                "num_sequences": num_sequences,
+                "qo_len": qo_len,
+                "kv_len": kv_len,
+                "us": us,
+                "tflop_s": flops / us / 1e6,
+            }
+        )
+    return {"points": points}
+
+
+def prefill_step(num_sequences: int, qo_len: int, kv_len: int, block_size: int) -> StepTensors:
+    """Equal sequences, each with the last `qo_len` of its `kv_len` positions to compute."""
+    rows = np.arange(num_sequences)
+    positions = np.tile(np.arange(kv_len - qo_len, kv_len), num_sequences)
+    num_blocks = -(-kv_len // block_size)
+    return StepTensors(
+        qo_indptr=np.arange(num_sequences + 1, dtype=np.int32) * qo_len,
+        kv_lens=np.full(num_sequences, kv_len, np.int32),
+        block_indptr=np.arange(num_sequences + 1, dtype=np.int32) * num_blocks,
+        block_table=np.arange(num_sequences * num_blocks, dtype=np.int32),
+        slot_mapping=np.repeat(rows, qo_len) * num_blocks * block_size + positions,
+        positions=positions.astype(np.int32),
+    )
+
+
+STAGES: dict[str, Callable[[Record], Record]] = {
+    "copy": copy_bandwidth,
+    "bandwidth": decode_bandwidth,
+    "beside": gemm_beside_attention,
+    "gemm": gemm_by_rows,
+    "prefill": prefill,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--stage", action="append", choices=STAGES, help="copy is always run; default: all")
+    parser.add_argument("--commit", default="unknown", help="of the library that is measured")
+    arguments = parser.parse_args()
+
+    results: Record = {"environment": environment() | {"commit": arguments.commit}}
+    for name, stage in STAGES.items():
+        if name == "copy" or not arguments.stage or name in arguments.stage:
+            before = clocks()
+            results[name] = stage(results)
+            results[name]["clocks"] = {"before": before, "after": clocks()}
+            torch.cuda.empty_cache()
+            arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+            print(name, json.dumps(results[name]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

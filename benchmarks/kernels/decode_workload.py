@@ -1,0 +1,106 @@
+"""A batch of equal decode requests on the device, and its attention as one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from blendserve.attention.cuda_library import CudaLibrary, PagedDecodeParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeShape:
+    """`batch` requests with `context` cached tokens each, in bfloat16."""
+
+    batch: int = 256
+    context: int = 2048
+    num_heads: int = 32
+    num_kv_heads: int = 8
+    head_dim: int = 128
+    block_size: int = 16
+
+    @property
+    def kv_bytes(self) -> int:
+        """The floor in bytes: every cached key and value once."""
+        return self.batch * self.context * self.num_kv_heads * self.head_dim * 2 * 2
+
+    @property
+    def flops(self) -> int:
+        """The floor in operations: q.k and the weighted sum of v."""
+        return 4 * self.batch * self.context * self.num_heads * self.head_dim
+
+
+class DecodeWorkload:
+    """Random queries and a random paged cache; `call(num_ctas)` makes a planned, repeatable call."""
+
+    def __init__(self, library: CudaLibrary, shape: DecodeShape) -> None:
+        self.shape = shape
+        self._library = library
+        blocks_per_row = -(-shape.context // shape.block_size)
+        num_blocks = shape.batch * blocks_per_row
+        layer_shape = (num_blocks, 2, shape.num_kv_heads, shape.block_size, shape.head_dim)
+        self.kv = torch.randn(layer_shape, dtype=torch.bfloat16, device="cuda")
+        self.q = torch.randn(shape.batch, shape.num_heads, shape.head_dim, dtype=torch.bfloat16, device="cuda")
+        self.out = torch.full_like(self.q, float("nan"))
+        self.block_table = torch.randperm(num_blocks, device="cuda").int()
+        self._kv_lens = np.full(shape.batch, shape.context, np.int32)
+        self._block_indptr = np.arange(shape.batch + 1, dtype=np.int32) * blocks_per_row
+
+    def call(self, num_ctas: int, kv_copy: int = 0) -> DecodeCall:
+        return DecodeCall(self._library, self, num_ctas, kv_copy)
+
+    def plan(self, num_ctas: int) -> torch.Tensor:
+        num_kv_heads = self.shape.num_kv_heads
+        host = np.zeros(self._library.decode_plan_bytes(self.shape.batch, num_kv_heads, num_ctas), np.uint8)
+        used = self._library.decode_plan(self._kv_lens, self._block_indptr, num_kv_heads, num_ctas, host)
+        return torch.from_numpy(host[:used]).cuda()
+
+    def error(self, num_rows: int = 8) -> float:
+        """Relative error of the first rows of the last call's output against float64; NaN if one is missing."""
+        shape = self.shape
+        group = shape.num_heads // shape.num_kv_heads
+        worst = 0.0
+        for row in range(min(num_rows, shape.batch)):
+            blocks = self.block_table[int(self._block_indptr[row]) : int(self._block_indptr[row + 1])].long()
+            k, v = self.kv[blocks].permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : shape.context].double()
+            q = self.q[row].view(shape.num_kv_heads, group, shape.head_dim).double()
+            expected = ((q @ k.mT * shape.head_dim**-0.5).softmax(-1) @ v).flatten(0, 1)
+            error = float((self.out[row].double() - expected).norm() / expected.norm())
+            worst = error if not error <= worst else worst
+        return worst
+
+
+class DecodeCall:
+    """Queues the attention of a workload on the current stream, within `num_ctas` multiprocessors."""
+
+    def __init__(self, library: CudaLibrary, workload: DecodeWorkload, num_ctas: int, kv_copy: int) -> None:
+        shape = workload.shape
+        self._library = library
+        self._plan = workload.plan(num_ctas)
+        group = shape.num_heads // shape.num_kv_heads
+        workspace_bytes = library.decode_workspace_bytes(group, shape.head_dim, num_ctas)
+        self._workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device="cuda")
+        self._params = PagedDecodeParams(
+            q=workload.q.data_ptr(),
+            out=workload.out.data_ptr(),
+            kv=workload.kv.data_ptr(),
+            block_table=workload.block_table.data_ptr(),
+            plan=self._plan.data_ptr(),
+            workspace=self._workspace.data_ptr(),
+            workspace_bytes=workspace_bytes,
+            q_stride=workload.q.stride(0),
+            out_stride=workload.out.stride(0),
+            num_blocks=len(workload.kv),
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            block_size=shape.block_size,
+            num_ctas=num_ctas,
+            dtype=0,
+            kv_copy=kv_copy,
+            scale=shape.head_dim**-0.5,
+        )
+
+    def __call__(self) -> None:
+        self._library.paged_decode(self._params, torch.cuda.current_stream().cuda_stream)

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <stdint.h>
+
+// The C ABI of libblendserve_cuda. Pointers are device pointers of the current device unless named host_*, streams are
+// cudaStream_t as integers, every launch is asynchronous on its stream. Functions return a blendserve_status;
+// blendserve_last_error() then says, for the calling thread, which operation failed, on what value, and the remedy.
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BLENDSERVE_CUDA_ABI_VERSION 1
+#define BLENDSERVE_CUDA_API __attribute__((visibility("default")))
+
+enum blendserve_status { BLENDSERVE_OK = 0, BLENDSERVE_INVALID_INPUT = 1, BLENDSERVE_CUDA_ERROR = 2 };
+enum blendserve_dtype { BLENDSERVE_BFLOAT16 = 0, BLENDSERVE_FLOAT16 = 1 };
+
+// How KV tiles reach shared memory: auto takes the bulk tensor copy where the device (sm_90 or newer) and the page
+// size (a multiple of 16) allow it, else cp.async.
+enum blendserve_kv_copy { BLENDSERVE_KV_COPY_AUTO = 0, BLENDSERVE_KV_COPY_ASYNC = 1, BLENDSERVE_KV_COPY_BULK = 2 };
+
+struct blendserve_paged_decode_params {
+  const void* q;               // [num_rows, num_heads, head_dim], rows q_stride elements apart
+  void* out;                   // [num_rows, num_heads, head_dim], rows out_stride elements apart
+  const void* kv;              // one layer as in csrc/base/kv_layout.h
+  const int32_t* block_table;  // blocks of each row, in order of position
+  const void* plan;            // a copy of what blendserve_decode_plan wrote, for the same num_ctas
+  void* workspace;             // blendserve_decode_workspace_bytes, aligned to 16
+  int64_t workspace_bytes;
+  int64_t q_stride;
+  int64_t out_stride;
+  int64_t num_blocks;
+  int32_t num_heads;
+  int32_t num_kv_heads;
+  int32_t head_dim;    // 64 or 128
+  int32_t block_size;  // any
+  int32_t num_ctas;    // the SM budget: the grid has exactly this many CTAs, one to a multiprocessor
+  int32_t dtype;
+  int32_t kv_copy;
+  float scale;  // multiplies q.k
+};
+
+struct blendserve_kv_append_params {
+  const void* k;                // [num_tokens, num_kv_heads, head_dim], rows k_stride elements apart
+  const void* v;                // the same, rows v_stride elements apart
+  void* kv;                     // one layer as in csrc/base/kv_layout.h, elements of 2 bytes
+  const int64_t* slot_mapping;  // [num_tokens] block * block_size + offset
+  int64_t k_stride;
+  int64_t v_stride;
+  int32_t num_tokens;
+  int32_t num_kv_heads;
+  int32_t head_dim;  // a multiple of 8
+  int32_t block_size;
+};
+
+BLENDSERVE_CUDA_API int32_t blendserve_cuda_abi_version(void);
+BLENDSERVE_CUDA_API const char* blendserve_last_error(void);
+
+// Host only. Bytes of a buffer that holds the plan of any batch of up to max_rows rows.
+BLENDSERVE_CUDA_API int64_t blendserve_decode_plan_bytes(int32_t max_rows, int32_t num_kv_heads, int32_t num_ctas);
+
+// Host only. Plans one step of num_rows rows into host_plan (aligned to 16); *used_bytes of it are to be copied to the
+// device. kv_lens is [num_rows], block_indptr [num_rows + 1] into the block table.
+BLENDSERVE_CUDA_API int32_t blendserve_decode_plan(const int32_t* host_kv_lens, const int32_t* host_block_indptr,
+                                                   int32_t num_rows, int32_t num_kv_heads, int32_t num_ctas,
+                                                   void* host_plan, int64_t host_plan_bytes, int64_t* used_bytes);
+
+// Host only. `group` is num_heads / num_kv_heads.
+BLENDSERVE_CUDA_API int64_t blendserve_decode_workspace_bytes(int32_t group, int32_t head_dim, int32_t num_ctas);
+
+BLENDSERVE_CUDA_API int32_t blendserve_paged_decode(const struct blendserve_paged_decode_params* params,
+                                                    int64_t stream);
+BLENDSERVE_CUDA_API int32_t blendserve_kv_append(const struct blendserve_kv_append_params* params, int64_t stream);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,151 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/group_attention.cuh"
+#include "kernels/cuda/paged_decode.h"
+#include "kernels/cuda/tile_ring.cuh"
+
+// Every warp streams its own tiles (warp w takes tiles w, w + 8, ... of each item) through its own ring of
+// shared-memory stages: it waits for a tile, reads it into registers, and at once starts the copy of the
+// tile that many stages ahead, across the ends of items. No warp waits for another but to join the results of an item.
+namespace blendserve::cuda {
+
+// Shared memory of a CTA: the stages of all warps first (aligned to 1 KB for the swizzle), then this.
+template <int kHeadDim, int kQueryTiles>
+struct DecodeScratch {
+  static constexpr int kRowFloats = kHeadDim + 4;  // padded: the lanes of a store fall into different banks
+
+  float outputs[kDecodeWarps][8][kRowFloats];  // one query tile at a time
+  SoftmaxState states[kDecodeWarps][kQueryTiles * 8];
+  std::uint64_t barriers[kDecodeWarps][kNumDecodeStages<kHeadDim>];
+};
+
+// Joins what the warps computed for one item and writes the output, or the partial result. Warp 0 has a tile of every
+// item, so its maximum is finite. Ends with a barrier.
+template <typename T, int kHeadDim, int kQueryTiles>
+__device__ void write_item(const blendserve_paged_decode_params& params, const DecodeItem& item,
+                           const GroupAttention<T, kHeadDim, kQueryTiles>& attention,
+                           DecodeScratch<kHeadDim, kQueryTiles>& scratch, int group) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const PartialSlots slots = partial_slots(params);
+#pragma unroll
+  for (int n = 0; n < kQueryTiles; ++n) {
+    attention.for_each_output(n, [&](int query, int d, float value) { scratch.outputs[warp][query][d] = value; });
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const SoftmaxState state = attention.state(n, j);
+      if (lane < 4) {
+        scratch.states[warp][n * 8 + lane * 2 + j] = state;
+      }
+    }
+    __syncthreads();
+    constexpr int kQuads = kHeadDim / 4;
+    const int num_queries = min(8, group - n * 8);
+    for (int at = static_cast<int>(threadIdx.x); at < num_queries * kQuads; at += kDecodeWarps * 32) {
+      const int query = at / kQuads;
+      const int d = at % kQuads * 4;
+      const int head = n * 8 + query;
+      SoftmaxState total = scratch.states[0][head];
+#pragma unroll
+      for (int other = 1; other < kDecodeWarps; ++other) {
+        total = softmax_union(total, scratch.states[other][head]);
+      }
+      float4 sum = {0.0F, 0.0F, 0.0F, 0.0F};
+#pragma unroll
+      for (int other = 0; other < kDecodeWarps; ++other) {
+        const float weight = softmax_weight(scratch.states[other][head], total.max);
+        const float4 part = *reinterpret_cast<const float4*>(&scratch.outputs[other][query][d]);
+        sum.x += weight * part.x;
+        sum.y += weight * part.y;
+        sum.z += weight * part.z;
+        sum.w += weight * part.w;
+      }
+      if (item.partial == kNoPartial) {
+        T* out =
+            static_cast<T*>(params.out) + item.row * params.out_stride + (item.kv_head * group + head) * kHeadDim + d;
+        const float inverse = 1.0F / total.sum;
+        *reinterpret_cast<uint2*>(out) = {ptx::pack<T>(sum.x * inverse, sum.y * inverse),
+                                          ptx::pack<T>(sum.z * inverse, sum.w * inverse)};
+      } else {
+        const std::int64_t slot = std::int64_t{item.partial} * group + head;
+        *reinterpret_cast<float4*>(slots.outputs + slot * kHeadDim + d) = sum;
+        if (d == 0) {
+          slots.states[slot] = total;
+        }
+      }
+    }
+    __syncthreads();
+  }
+}
+
+// What the host works out before a launch.
+struct DecodeLaunch {
+  FastDivisor block_size;
+  float scale_log2;  // of the scores, in the base-2 domain
+};
+
+template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
+__device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
+                                        const DecodeLaunch& launch) {
+  using Tile = KvTile<kHeadDim>;
+  extern __shared__ __align__(1024) unsigned char shared[];
+  using Ring = TileRing<kHeadDim, TileCopy<kHeadDim>>;
+  auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kQueryTiles>*>(shared + kDecodeRingBytes);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const DecodePlanView plan(params.plan, params.num_ctas);
+  const KvSource source{static_cast<const std::uint16_t*>(params.kv),
+                        &kv_map,
+                        {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim},
+                        launch.block_size};
+  Ring ring(ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * Ring::kBytes),
+            ptx::shared_address(scratch.barriers[warp]), TileCursor(plan, params.block_table, warp),
+            TileCopy<kHeadDim>(source));
+
+  std::int32_t index = plan.cta_indptr()[blockIdx.x];
+  const std::int32_t end = plan.cta_indptr()[blockIdx.x + 1];
+  if (index == end) {
+    return;
+  }
+  const int group = params.num_heads / params.num_kv_heads;
+  const auto queries_of = [&](const DecodeItem& item) {
+    return static_cast<const T*>(params.q) + item.row * params.q_stride + item.kv_head * group * kHeadDim;
+  };
+  DecodeItem item = plan.items()[index];
+  GroupAttention<T, kHeadDim, kQueryTiles> attention;
+  attention.load_queries(queries_of(item), group);
+  while (true) {
+    attention.reset();
+    for (std::int32_t position = item.kv_begin + warp * Tile::kTokens; position < item.kv_end;
+         position += kDecodeWarps * Tile::kTokens) {
+      attention.read_tile(ring.wait());
+      ring.release();
+      attention.add_tile(min(Tile::kTokens, item.kv_end - position), launch.scale_log2);
+    }
+    const DecodeItem done = item;
+    if (++index < end) {  // the next queries come while this item is joined
+      item = plan.items()[index];
+      attention.load_queries(queries_of(item), group);
+    }
+    write_item<T, kHeadDim, kQueryTiles>(params, done, attention, scratch, group);
+    if (index == end) {
+      return;
+    }
+  }
+}
+
+template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
+__global__ void __launch_bounds__(kDecodeWarps * 32, 1)
+    paged_decode_kernel(const __grid_constant__ blendserve_paged_decode_params params,
+                        const __grid_constant__ CUtensorMap kv_map, const __grid_constant__ DecodeLaunch launch) {
+#if __CUDA_ARCH__ < 900
+  if constexpr (!TileCopy<kHeadDim>::kNeedsSm90) {
+    run_cta<T, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
+  }
+#else
+  run_cta<T, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
+#endif
+}
+
+}  // namespace blendserve::cuda

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <string>
+
+#include "base/error.h"
+#include "kernels/cuda/device_error.h"
+#include "kernels/cuda/kv_tensor_map.h"
+#include "kernels/cuda/paged_decode.cuh"
+
+namespace blendserve::cuda {
+
+struct DeviceLimits {
+  int device = -1;
+  int major = 0;  // of the compute capability
+  int num_sms = 0;
+  int shared_bytes = 0;  // a CTA's at most
+
+  // Of the current device; read from the driver when that is another one than at this thread's last call.
+  static const DeviceLimits& current() {
+    thread_local DeviceLimits limits;
+    int device = 0;
+    check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+    if (device != limits.device) {
+      const auto read = [&](cudaDeviceAttr attribute) {
+        int value = 0;
+        check_cuda(cudaDeviceGetAttribute(&value, attribute, device), "reading a device attribute");
+        return value;
+      };
+      limits = {device, read(cudaDevAttrComputeCapabilityMajor), read(cudaDevAttrMultiProcessorCount),
+                read(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+    }
+    return limits;
+  }
+};
+
+// CTAs that must be neighbours on the chip. Four at a time read faster than scattered ones and leave whole pairs of
+// multiprocessors to the clusters of a GEMM; a grid that takes most of the chip cannot be packed so.
+inline unsigned cluster_size(int num_ctas, const DeviceLimits& limits) {
+  return limits.major >= 9 && num_ctas % 4 == 0 && num_ctas * 4 <= limits.num_sms * 3 ? 4 : 1;
+}
+
+template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
+void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
+                                const DeviceLimits& limits, cudaStream_t stream) {
+  constexpr float kLog2E = 1.4426950408889634F;
+  constexpr int kSharedBytes = kDecodeRingBytes + sizeof(DecodeScratch<kHeadDim, kQueryTiles>);
+  if (kSharedBytes > limits.shared_bytes) {
+    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
+                       " bytes of shared memory on this device, but needs " + std::to_string(kSharedBytes) +
+                       "; use the torch_ref attention backend here");
+  }
+  auto* kernel = paged_decode_kernel<T, kHeadDim, kQueryTiles, TileCopy>;
+  thread_local int prepared_device = -1;
+  if (prepared_device != limits.device) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+               "reserving shared memory");
+    prepared_device = limits.device;
+  }
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {cluster_size(params.num_ctas, limits), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(params.num_ctas));
+  config.blockDim = dim3(kDecodeWarps * 32);
+  config.dynamicSmemBytes = kSharedBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = limits.major >= 9 ? 1 : 0;
+  const DecodeLaunch launch{FastDivisor(params.block_size), params.scale * kLog2E};
+  check_cuda(cudaLaunchKernelEx(&config, kernel, params, kv_map, launch), "launching the attention kernel");
+}
+
+template <typename T, int kHeadDim, int kQueryTiles>
+void launch_with_copy(const blendserve_paged_decode_params& params, cudaStream_t stream) {
+  const DeviceLimits& limits = DeviceLimits::current();
+  const bool bulk_possible = limits.major >= 9 && params.block_size % kDecodeTileTokens == 0;
+  if (params.kv_copy == BLENDSERVE_KV_COPY_BULK && !bulk_possible) {
+    throw InvalidInput("kv_copy asks for bulk copies, which need sm_90 or newer (this is sm_" +
+                       std::to_string(limits.major) + "x) and a block_size that is a multiple of 16 (it is " +
+                       std::to_string(params.block_size) + "); leave it on auto");
+  }
+  if (bulk_possible && params.kv_copy != BLENDSERVE_KV_COPY_ASYNC) {
+    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, BulkTileCopy>(params, make_kv_tensor_map(params), limits,
+                                                                       stream);
+  } else {
+    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, AsyncTileCopy>(params, CUtensorMap{}, limits, stream);
+  }
+}
+
+template <typename T, int kHeadDim>
+void launch_paged_decode(const blendserve_paged_decode_params& params, cudaStream_t stream) {
+  if (params.num_heads / params.num_kv_heads <= 8) {
+    launch_with_copy<T, kHeadDim, 1>(params, stream);
+  } else {
+    launch_with_copy<T, kHeadDim, 2>(params, stream);
+  }
+}
+
+}  // namespace blendserve::cuda

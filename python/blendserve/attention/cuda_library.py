@@ -1,0 +1,153 @@
+"""libblendserve_cuda (csrc/kernels/cuda/blendserve_cuda.h) through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blendserve.errors import BlendserveError, UserError
+
+__all__ = ["CudaLibrary", "KvAppendParams", "PagedDecodeParams", "load_cuda_library"]
+
+LIBRARY_NAME = "libblendserve_cuda.so"
+LIBRARY_VARIABLE = "BLENDSERVE_CUDA_LIB"
+ABI_VERSION = 1
+INVALID_INPUT = 1
+
+_Int32 = ctypes.c_int32
+_Int64 = ctypes.c_int64
+_Pointer = ctypes.c_void_p
+
+
+class PagedDecodeParams(ctypes.Structure):
+    """struct blendserve_paged_decode_params"""
+
+    _fields_ = (
+        ("q", _Pointer),
+        ("out", _Pointer),
+        ("kv", _Pointer),
+        ("block_table", _Pointer),
+        ("plan", _Pointer),
+        ("workspace", _Pointer),
+        ("workspace_bytes", _Int64),
+        ("q_stride", _Int64),
+        ("out_stride", _Int64),
+        ("num_blocks", _Int64),
+        ("num_heads", _Int32),
+        ("num_kv_heads", _Int32),
+        ("head_dim", _Int32),
+        ("block_size", _Int32),
+        ("num_ctas", _Int32),
+        ("dtype", _Int32),
+        ("kv_copy", _Int32),
+        ("scale", ctypes.c_float),
+    )
+
+
+class KvAppendParams(ctypes.Structure):
+    """struct blendserve_kv_append_params"""
+
+    _fields_ = (
+        ("k", _Pointer),
+        ("v", _Pointer),
+        ("kv", _Pointer),
+        ("slot_mapping", _Pointer),
+        ("k_stride", _Int64),
+        ("v_stride", _Int64),
+        ("num_tokens", _Int32),
+        ("num_kv_heads", _Int32),
+        ("head_dim", _Int32),
+        ("block_size", _Int32),
+    )
+
+
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "blendserve_cuda_abi_version": (_Int32, ()),
+    "blendserve_last_error": (ctypes.c_char_p, ()),
+    "blendserve_decode_plan_bytes": (_Int64, (_Int32, _Int32, _Int32)),
+    "blendserve_decode_plan": (
+        _Int32,
+        (_Pointer, _Pointer, _Int32, _Int32, _Int32, _Pointer, _Int64, ctypes.POINTER(_Int64)),
+    ),
+    "blendserve_decode_workspace_bytes": (_Int64, (_Int32, _Int32, _Int32)),
+    "blendserve_paged_decode": (_Int32, (ctypes.POINTER(PagedDecodeParams), _Int64)),
+    "blendserve_kv_append": (_Int32, (ctypes.POINTER(KvAppendParams), _Int64)),
+}
+
+
+class CudaLibrary:
+    """The functions of one loaded library. A refused value raises `UserError`, a CUDA failure `BlendserveError`."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._functions = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise UserError(
+                f"cannot load the CUDA library {path}: {error}. Build it with `make cuda` and name it in "
+                f"{LIBRARY_VARIABLE}, or choose another attention backend"
+            ) from error
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(self._functions, name)
+            function.restype = result
+            function.argtypes = arguments
+        version = self._functions.blendserve_cuda_abi_version()
+        if version != ABI_VERSION:
+            raise UserError(f"{path} has ABI version {version}, this package needs {ABI_VERSION}: rebuild it")
+
+    def decode_plan_bytes(self, max_rows: int, num_kv_heads: int, num_ctas: int) -> int:
+        """Bytes that hold the plan of any batch of up to `max_rows` rows."""
+        return int(self._functions.blendserve_decode_plan_bytes(max_rows, num_kv_heads, num_ctas))
+
+    def decode_workspace_bytes(self, group: int, head_dim: int, num_ctas: int) -> int:
+        """Bytes of device memory that `paged_decode` needs for partial results."""
+        return int(self._functions.blendserve_decode_workspace_bytes(group, head_dim, num_ctas))
+
+    def decode_plan(
+        self,
+        kv_lens: npt.NDArray[np.int32],
+        block_indptr: npt.NDArray[np.int32],
+        num_kv_heads: int,
+        num_ctas: int,
+        plan: npt.NDArray[np.uint8],
+    ) -> int:
+        """Plans the rows of one step (contiguous arrays) into `plan`; returns how many of its bytes are used."""
+        used = _Int64()
+        self._check(
+            self._functions.blendserve_decode_plan(
+                kv_lens.ctypes.data,
+                block_indptr.ctypes.data,
+                len(kv_lens),
+                num_kv_heads,
+                num_ctas,
+                plan.ctypes.data,
+                plan.nbytes,
+                ctypes.byref(used),
+            )
+        )
+        return used.value
+
+    def paged_decode(self, params: PagedDecodeParams, stream: int) -> None:
+        """Queues attention of one query token per row."""
+        self._check(self._functions.blendserve_paged_decode(ctypes.byref(params), stream))
+
+    def kv_append(self, params: KvAppendParams, stream: int) -> None:
+        """Queues the copy of new keys and values into the cache."""
+        self._check(self._functions.blendserve_kv_append(ctypes.byref(params), stream))
+
+    def _check(self, status: int) -> None:
+        if status:
+            message = self._functions.blendserve_last_error().decode()
+            raise UserError(message) if status == INVALID_INPUT else BlendserveError(message)
+
+
+@cache
+def load_cuda_library() -> CudaLibrary:
+    """The library named by BLENDSERVE_CUDA_LIB, else the one beside the package."""
+    named = os.environ.get(LIBRARY_VARIABLE)
+    return CudaLibrary(Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.native_cuda import NativeCudaAttention
+from blendserve.errors import UserError
+from torch import Tensor
+
+pytestmark = pytest.mark.gpu
+
+DEVICE = torch.device("cuda")
+NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE = 2, 8, 2, 64, 16
+BLOCKS_PER_SEQUENCE = 20
+
+
+def make_spec(**changes: object) -> AttentionSpec:
+    fields: dict[str, object] = {
+        "num_layers": NUM_LAYERS,
+        "num_heads": NUM_HEADS,
+        "num_kv_heads": NUM_KV_HEADS,
+        "head_dim": HEAD_DIM,
+        "num_blocks": 5 * BLOCKS_PER_SEQUENCE,
+        "block_size": BLOCK_SIZE,
+        "dtype": torch.bfloat16,
+        "device": DEVICE,
+    }
+    return AttentionSpec(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def make_step(chunks: list[tuple[int, int, int]]) -> StepTensors:
+    """Of (sequence, tokens before this step, new tokens); sequence s has the blocks of a fixed permutation."""
+    order = np.random.default_rng(1).permutation(5 * BLOCKS_PER_SEQUENCE).astype(np.int32)
+    tables = order.reshape(5, BLOCKS_PER_SEQUENCE)
+    positions = [np.arange(before, before + new) for _, before, new in chunks]
+    slots = [
+        tables[sequence][at // BLOCK_SIZE].astype(np.int64) * BLOCK_SIZE + at % BLOCK_SIZE
+        for (sequence, _, _), at in zip(chunks, positions, strict=True)
+    ]
+    kv_lens = np.array([before + new for _, before, new in chunks], np.int32)
+    num_blocks = -(-kv_lens // BLOCK_SIZE)
+    return StepTensors(
+        qo_indptr=np.cumsum([0, *(new for _, _, new in chunks)], dtype=np.int32),
+        kv_lens=kv_lens,
+        block_indptr=np.concatenate(([0], np.cumsum(num_blocks))).astype(np.int32),
+        block_table=np.concatenate([tables[s][:n] for (s, _, _), n in zip(chunks, num_blocks, strict=True)]),
+        slot_mapping=np.concatenate(slots),
+        positions=np.concatenate(positions).astype(np.int32),
+    )
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The last len(q) tokens of a sequence, causally, in float64. q [n, heads, d]; k, v [len, kv_heads, d]."""
+    group = q.shape[1] // k.shape[1]
+    keys, values = (x.double().repeat_interleave(group, dim=1) for x in (k, v))
+    scores = torch.einsum("qhd,khd->hqk", q.double(), keys) * q.shape[2] ** -0.5
+    hidden = torch.ones(scores.shape[1:], dtype=torch.bool, device=DEVICE).triu(1 + len(k) - len(q))
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, float("-inf")).softmax(-1), values)
+
+
+def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_before() -> None:
+    backend = NativeCudaAttention(make_spec())
+    backend.kv_cache.fill_(float("nan"))
+    history = {(layer, s): ([], []) for layer in range(NUM_LAYERS) for s in range(5)}
+    steps = [
+        [(0, 0, 50), (1, 0, 17)],
+        [(0, 50, 1), (2, 0, 1), (1, 17, 100)],
+        [(0, 51, 1), (2, 1, 1), (1, 117, 1), (3, 0, 200), (4, 0, 16)],
+        [(3, 200, 1), (0, 52, 1)],
+        [(4, 16, 33)],
+    ]
+    torch.manual_seed(0)
+    for number, chunks in enumerate(steps):
+        step = make_step(chunks)
+        backend.num_ctas = (132, 7)[number % 2]
+        backend.plan(step)
+        for layer in range(NUM_LAYERS):
+            num_tokens = len(step.positions)
+            qkv = torch.randn(num_tokens, NUM_HEADS + 2 * NUM_KV_HEADS, HEAD_DIM, dtype=torch.bfloat16, device=DEVICE)
+            q, k, v = qkv.split([NUM_HEADS, NUM_KV_HEADS, NUM_KV_HEADS], dim=1)
+            out = backend.forward(layer, q, k, v)
+            assert out.shape == q.shape
+            for (sequence, _, _), begin, end in zip(chunks, step.qo_indptr, step.qo_indptr[1:], strict=False):
+                keys, values = history[layer, sequence]
+                keys.append(k[begin:end])
+                values.append(v[begin:end])
+                expected = attend(q[begin:end], torch.cat(keys), torch.cat(values))
+                error = (out[begin:end].double() - expected).norm() / expected.norm()
+                assert error < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": torch.device("cpu")}, "device is cpu"),
+        ({"dtype": torch.float32}, "dtype is torch.float32"),
+        ({"head_dim": 80}, "head_dim is 80"),
+        ({"num_heads": 64}, "32 query heads share a KV head"),
+    ],
+)
+def test_what_the_kernels_lack_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        NativeCudaAttention(make_spec(**change))

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Checks and measures the CUDA kernels on a machine with a GPU; needs no network. Stages run in this order, each under
+# its own time limit, and what one measured is on disk before the next begins:
+#   correctness  tests/gpu
+#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill -> cuda_attention.json
+#   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json
+#   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
+#
+#   tools/gpu_check.sh OUTPUT_DIR [STAGE...]
+#
+# BLENDSERVE_CUDA_LIB names a library built elsewhere (default: build/cuda, what `make cuda` builds). PYTHON names the
+# interpreter that has torch, pytest and blendserve, COMMIT the commit of the library.
+set -uo pipefail
+
+[ $# -ge 1 ] || { sed -n '2,13p' "$0"; exit 2; }
+output=$(mkdir -p "$1" && cd "$1" && pwd)
+shift
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+commit=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+export BLENDSERVE_CUDA_LIB=${BLENDSERVE_CUDA_LIB:-$PWD/build/cuda/csrc/kernels/cuda/libblendserve_cuda.so}
+export PYTHONUNBUFFERED=1
+tiny_shapes="rows_of_queries or any_size or (every_token and 33-8)"
+failed=0
+
+run() {  # run NAME LIMIT_S COMMAND...
+  local name=$1 limit=$2 begin=$SECONDS
+  shift 2
+  timeout -k 5 "$limit" "$@" >"$output/$name.log" 2>&1
+  local status=$?
+  [ $status -eq 0 ] || { failed=1; tail -n 30 "$output/$name.log"; }
+  echo "$name: exit $status after $((SECONDS - begin)) s (limit $limit s); $(tail -n 1 "$output/$name.log" | cut -c1-200)"
+}
+
+correctness() {
+  run correctness 90 "$python" -m pytest tests/gpu -q
+}
+
+bandwidth() {
+  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit"
+}
+
+end_to_end() {
+  run end_to_end 180 "$python" benchmarks/e2e/throughput.py --shape llama-3.1-8b --scale 4 --tolerance 0.15 \
+    --schedules fcfs dfs --repeats 1 --commit "$commit" --out "$output/end_to_end.json"
+}
+
+sanitizer() {
+  for tool in memcheck racecheck; do
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 run "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      --kernel-regex kns=blendserve "$python" -m pytest tests/gpu -q -p no:cacheprovider -k "$tiny_shapes"
+  done
+}
+
+stages=("$@")
+[ $# -gt 0 ] || stages=(correctness bandwidth end_to_end sanitizer)
+for stage in "${stages[@]}"; do
+  "$stage"
+done
+exit $failed
