@@ -18,6 +18,7 @@ from blendserve.io.paths import check_paths, open_input
 from blendserve.io.result_writer import ResultWriter
 from blendserve.llm import LLM
 from blendserve.models import ModelConfig, resolve_model
+from blendserve.models.default_model import DEFAULT_MODEL_NAME
 from blendserve.outputs import RequestOutput
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.text.tokenizer import Tokenizer
@@ -62,7 +63,7 @@ class BatchJob:
                 llm = LLM.for_job(model_dir, self.config, tokenizer, kv_tokens_needed=needed)
                 observer.phase("answering")
                 run_started = time.monotonic()
-                _answer(llm, prepared, tally, observer, model_dir.name)
+                _answer(llm, prepared, tally, observer, self._model_name(model_dir))
         return JobSummary.of(
             None if llm is None else llm.stats,
             num_rows=len(rows),
@@ -72,6 +73,10 @@ class BatchJob:
             setup_s=run_started - started,
             run_s=time.monotonic() - run_started,
         )
+
+    def _model_name(self, model_dir: Path) -> str:
+        """What a row that names no model is told."""
+        return DEFAULT_MODEL_NAME if self.model in (None, DEFAULT_MODEL_NAME) else model_dir.resolve().name
 
 
 def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:

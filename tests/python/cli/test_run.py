@@ -63,6 +63,23 @@ def test_the_model_is_echoed_or_else_the_folder_named(job: Job) -> None:
     assert job.answers["unnamed"]["model"] == job.model_dir.name
 
 
+def test_the_current_folder_as_model_is_named(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = job.model_dir.name
+    monkeypatch.chdir(job.model_dir)
+    job.model_dir = Path()
+    job.write(completion("a"))
+    job.run()
+    assert job.answers["a"]["model"] == name
+
+
+def test_the_default_model_is_known_by_its_name(default_model_dir: Path, job: Job) -> None:
+    assert default_model_dir.is_dir()
+    job.write(completion("a", max_tokens=1))
+    job.model_dir = Path("smollm2-135m-instruct")
+    job.run()
+    assert job.answers["a"]["model"] == "smollm2-135m-instruct"
+
+
 def test_usage_counts_the_prompt_once_and_all_choices(job: Job) -> None:
     job.write(completion("a", [5] * 10, n=3, max_tokens=7, temperature=1))
     job.run()
