@@ -10,7 +10,7 @@ from pathlib import Path
 from blendserve.batch.progress import JobObserver, JobProgress, JobSummary
 from blendserve.batch.tokenize import TokenizedRow, kv_tokens_needed, tokenize_rows
 from blendserve.config import EngineConfig
-from blendserve.engine import EngineRequest
+from blendserve.engine import EngineRequest, RequestLimits
 from blendserve.errors import RequestError
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows, row_ids
 from blendserve.io.batch_output import error_row, success_row
@@ -113,49 +113,61 @@ def _to_answer(rows: Iterable[BatchRequest | RowError], writer: ResultWriter) ->
     return (row for row in rows if isinstance(row, RowError) or not writer.is_completed(row))
 
 
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    """A row that can be answered; `work` is the tokens of its prompt and of the longest answer, of all choices."""
+
+    row: BatchRequest
+    request: EngineRequest
+    work: int
+
+
+def _answerable(prepared: Iterable[TokenizedRow], limits: RequestLimits, tally: _Tally) -> Iterator[_Queued]:
+    for row, request in prepared:
+        try:
+            max_new_tokens = limits.max_new_tokens(request)
+        except RequestError as error:
+            tally.failed(row.failed(error))
+        else:
+            yield _Queued(row, request, request.params.n * (len(request.prompt_token_ids) + max_new_tokens))
+
+
 def _answer(
     llm: LLM, prepared: Sequence[TokenizedRow], tally: _Tally, observer: JobObserver, default_model_name: str
 ) -> None:
-    rows: list[BatchRequest] = []
-    requests: list[EngineRequest] = []
-    work: list[int] = []
-    for row, request in prepared:
-        try:
-            max_new_tokens = llm.engine.limits.max_new_tokens(request)
-        except RequestError as error:
-            tally.failed(row.failed(error))
-            continue
-        rows.append(row)
-        requests.append(request)
-        work.append(request.params.n * (len(request.prompt_token_ids) + max_new_tokens))
-
-    tokenizer = llm.tokenizer
-    llm.engine.add(requests)
-    total_work, work_given_up = sum(work), 0
+    queue = list(_answerable(prepared, llm.engine.limits, tally))
+    llm.engine.add([queued.request for queued in queue])
+    total_work = sum(queued.work for queued in queue)
+    work_given_up = 0
     while (outputs := llm.engine.step()) is not None:
         for output in outputs:
-            tally.answered(
-                success_row(
-                    rows[output.index],
-                    output,
-                    created=int(time.time()),
-                    model=default_model_name,
-                    token_text=None if tokenizer is None else tokenizer.token_text,
-                    token_bytes=None if tokenizer is None else tokenizer.token_bytes,
-                )
-            )
-            work_given_up += work[output.index] - _num_tokens(output)
+            queued = queue[output.index]
+            tally.answered(_result_row(queued.row, output, llm.tokenizer, default_model_name))
+            work_given_up += queued.work - _num_tokens(output)
         stats = llm.stats
         observer.progress(
             JobProgress(
                 num_answered=tally.num_answered,
-                num_requests=len(requests),
+                num_requests=len(queue),
                 work_done=stats.num_prompt_tokens + stats.num_output_tokens + work_given_up,
                 total_work=total_work,
                 num_running=llm.engine.scheduler.num_running,
                 stats=stats,
             )
         )
+
+
+def _result_row(
+    row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None, default_model_name: str
+) -> bytes:
+    return success_row(
+        row,
+        output,
+        created=int(time.time()),
+        model=default_model_name,
+        token_text=None if tokenizer is None else tokenizer.token_text,
+        token_bytes=None if tokenizer is None else tokenizer.token_bytes,
+    )
 
 
 def _num_tokens(output: RequestOutput) -> int:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from blendserve.engine.engine import Engine
-from blendserve.engine.engine_request import EngineRequest
+from blendserve.engine.engine_request import EngineRequest, RequestLimits
 
-__all__ = ["Engine", "EngineRequest"]
+__all__ = ["Engine", "EngineRequest", "RequestLimits"]
