@@ -46,6 +46,8 @@ def params_per_prompt(
 
 
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    if not isinstance(prompts, (Sequence, np.ndarray)):
+        raise UserError(f"prompts is {_shown(prompts)}; it must be a string, a list of token ids, or a list of those")
     if isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], (int, np.integer))):
         return [prompts]  # type: ignore[list-item]  # a single prompt, as the check has shown
     return prompts  # type: ignore[return-value]

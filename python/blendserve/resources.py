@@ -68,7 +68,7 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
     else:
         num_blocks = max(1, _free_bytes(device, model, dtype) // block_bytes)
         if kv_tokens_needed is not None:
-            num_blocks = min(num_blocks, max(1, -(-kv_tokens_needed // config.block_size)))
+            num_blocks = min(num_blocks, _with_watermark(-(-kv_tokens_needed // config.block_size)))
     max_batch_tokens, max_batch_requests = _resolve_batch(config, device)
     return ResolvedConfig(
         schedule=config.schedule,
@@ -81,6 +81,11 @@ def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int |
         max_batch_requests=max_batch_requests,
         seed=config.seed,
     )
+
+
+def _with_watermark(num_blocks: int) -> int:
+    """So many that `num_blocks` are left beside the 1 % that admission keeps free for running requests."""
+    return num_blocks + num_blocks // 99 + 1
 
 
 def _resolve_device(config: EngineConfig) -> torch.device:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-from blendserve import EngineConfig, UserError
+from blendserve import EngineConfig, StepScheduler, UserError
 from blendserve.models import ModelConfig
 from blendserve.resources import kv_bytes_per_token, resolve
 from tiny_models import build_llama
@@ -47,10 +47,22 @@ def test_everything_left_open_is_decided(model: ModelConfig) -> None:
 
 @pytest.mark.usefixtures("no_gpu", "memory")
 def test_a_job_caps_the_automatic_cache_only(model: ModelConfig) -> None:
-    assert resolve(EngineConfig(), model, kv_tokens_needed=100).num_blocks == 7
+    assert resolve(EngineConfig(), model, kv_tokens_needed=100).num_blocks == 8
     assert resolve(EngineConfig(), model, kv_tokens_needed=0).num_blocks == 1
     assert resolve(EngineConfig(), model, kv_tokens_needed=10**9).num_blocks == 244
     assert resolve(EngineConfig(kv_memory="1MB"), model, kv_tokens_needed=100).num_blocks == 244
+
+
+@pytest.mark.usefixtures("no_gpu", "memory")
+@pytest.mark.parametrize("num_requests", [1, 2, 99, 100, 200])
+def test_a_cache_sized_for_a_job_runs_all_of_it_at_once(model: ModelConfig, num_requests: int) -> None:
+    num_blocks = resolve(EngineConfig(), model, kv_tokens_needed=16 * num_requests).num_blocks
+    scheduler = StepScheduler(num_blocks=num_blocks)
+    for token in range(num_requests):
+        scheduler.add_request([token], max_new_tokens=15)
+    step = scheduler.schedule()
+    assert step is not None
+    assert len(step.request_ids) == num_requests
 
 
 @pytest.mark.usefixtures("no_gpu", "memory")
