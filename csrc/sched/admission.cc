@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "sched/step_scheduler.h"
@@ -33,14 +34,24 @@ void StepScheduler::admit_requests(std::int32_t& budget) {
 // Readers come before the requests behind them in the policy's order. Returns false when the blocks ran out.
 bool StepScheduler::admit_waiting_readers(std::int32_t& budget) {
   bool has_blocks = true;
-  std::erase_if(waiting_readers_, [&](WaitingReader& reader) {
-    if (!has_blocks || budget == 0 || num_running() >= config_.max_batch_requests) return false;
-    if (cache_.is_pending(reader.block, reader.writer) && !will_be_computed(reader.writer, reader.end)) return false;
+  std::vector<WaitingReader> still_waiting;
+  for (WaitingReader reader : waiting_readers_) {
+    const bool has_room = has_blocks && budget > 0 && num_running() < config_.max_batch_requests;
+    if (!has_room || !is_prefix_ready(reader)) {
+      still_waiting.push_back(reader);
+      continue;
+    }
     const Admission admission = try_admit(mutable_row(reader.id), budget, reader);
     has_blocks = admission != Admission::kNoBlocks;
-    return admission == Admission::kAdmitted;
-  });
+    if (admission != Admission::kAdmitted) still_waiting.push_back(reader);
+  }
+  waiting_readers_ = std::move(still_waiting);
   return has_blocks;
+}
+
+// Also when the writer gave up: the reader then takes over what is left to compute.
+bool StepScheduler::is_prefix_ready(const WaitingReader& reader) const {
+  return !cache_.is_pending(reader.block, reader.writer) || will_be_computed(reader.writer, reader.end);
 }
 
 // A prefix that another request is computing is read, never computed twice: in this step when it will be complete by

@@ -97,6 +97,7 @@ class StepScheduler {
   void admit_requests(std::int32_t& budget);
   bool admit_waiting_readers(std::int32_t& budget);
   Admission try_admit(RequestRow& row, std::int32_t& budget, WaitingReader& reader);
+  bool is_prefix_ready(const WaitingReader& reader) const;
   bool will_be_computed(RequestId writer, std::int32_t end) const;
 
   // preemption.cc
