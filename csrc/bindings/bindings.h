@@ -9,5 +9,6 @@ void register_prefix_tree(pybind11::module_& m);
 void register_scheduler(pybind11::module_& m);
 void register_random(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
+void register_perf(pybind11::module_& m);
 
 }  // namespace blendserve::bindings
