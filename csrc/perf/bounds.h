@@ -20,8 +20,12 @@ struct WorkloadSums {
 
   // Segment [begin, end) of the prefix tree.
   void add_segment(double begin, double end);
-  // One request's decode steps, without cascade attention; the last unshared_len tokens of its prompt are its own.
-  void add_request(double prompt_len, double unshared_len, double output_len);
+  // One request's decode steps, which read prompt_len tokens of its prompt; unshared_len of them are its own. An output
+  // length that is an estimate has E[d] and E[d²].
+  void add_request(double prompt_len, double unshared_len, double mean_output_len, double second_moment);
+  void add_request(double prompt_len, double unshared_len, double output_len) {
+    add_request(prompt_len, unshared_len, output_len, output_len * output_len);
+  }
 };
 
 // Lower bounds of the time of a workload under any schedule.
