@@ -8,6 +8,7 @@ namespace blendserve::bindings {
 void register_scheduler(pybind11::module_& m);
 void register_random(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
+void register_specs(pybind11::module_& m);
 void register_perf(pybind11::module_& m);
 
 }  // namespace blendserve::bindings
