@@ -1,5 +1,6 @@
 #include "estimate/survival_curve.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <functional>
@@ -34,6 +35,25 @@ Snapshot snapshot_of(int count, double window, const std::function<double()>& dr
   }
   snapshot.finished_mean = sum / num_finished;
   return snapshot;
+}
+
+struct Life {
+  double time;
+  bool has_ended;
+};
+
+// The slow, obvious reference: the product-limit mean over single times. The longest must have ended.
+double naive_mean(std::vector<Life> lives) {
+  std::ranges::sort(lives, {}, &Life::time);
+  double mean = 0.0;
+  double survival = 1.0;
+  for (std::size_t i = 0; i < lives.size(); ++i) {
+    if (!lives[i].has_ended) continue;
+    const double share = survival / static_cast<double>(lives.size() - i);
+    mean += share * lives[i].time;
+    survival -= share;
+  }
+  return mean;
 }
 
 }  // namespace
@@ -72,6 +92,22 @@ TEST_CASE("Kaplan and Meier by hand") {
   table.add_finished(8.0);
   // 1/4 end at 1; the censored one is not at risk at 4, so 3/8 end there, and 3/8 at 8.
   CHECK(SurvivalCurve::kaplan_meier(table).moments().mean == Approx(0.25 * 1.0 + 0.375 * 4.0 + 0.375 * 8.0));
+}
+
+TEST_CASE("random curves agree with the product limit over single times") {
+  for (std::uint64_t seed = 0; seed < 30; ++seed) {
+    Draws draws(seed);
+    std::vector<Life> lives;
+    LifeTable table;
+    for (int i = 0; i < 1000; ++i) {
+      const double len = draws.exponential(100.0);
+      const double age = draws.exponential(seed % 2 ? 300.0 : 100.0);
+      lives.push_back({std::min(len, age), len <= age});
+    }
+    lives.push_back({2000.0, true});
+    for (const Life& life : lives) life.has_ended ? table.add_finished(life.time) : table.add_censored(life.time);
+    CHECK(SurvivalCurve::kaplan_meier(table).moments().mean == Approx(naive_mean(lives)).epsilon(0.03));
+  }
 }
 
 TEST_CASE("an undetermined tail goes on at the hazard so far") {
