@@ -67,34 +67,25 @@ TEST_CASE("a plan's order names every request once, whatever the lengths") {
   }
 }
 
-TEST_CASE("every stretch of the order is about as dense as the whole job") {
+TEST_CASE("the order takes from both ends: while both last, no long stretch is of one kind") {
   const Job job = mixed_job(1, 6000);
   const auto plan = job.plan();
-  const RequestCosts costs = plan->costs();
-  std::vector<std::int32_t> shared(job.prompts.size());
-  for (std::int32_t leaf = 0; leaf < plan->num_requests(); ++leaf) {
-    shared[static_cast<std::size_t>(plan->layout().rows[static_cast<std::size_t>(leaf)])] =
-        plan->layout().leaf_parent_depth(leaf);
-  }
-  const auto swing = [&](const std::vector<std::int32_t>& order) {
-    double most = 0;
-    constexpr std::size_t kNumParts = 6;
-    for (std::size_t part = 0; part + 1 < kNumParts; ++part) {
-      Cost cost;
-      for (std::size_t i = part * order.size() / kNumParts; i < (part + 1) * order.size() / kNumParts; ++i) {
-        cost += costs.leaf(order[i], shared[static_cast<std::size_t>(order[i])]);
-      }
-      most = std::max(most, std::abs(std::log(cost.density() / plan->summary().cost.density())));
-    }
-    return most;
+  constexpr std::size_t kStretch = 600;
+  const auto num_long = [&](const std::vector<std::int32_t>& order, std::size_t begin) {
+    return std::count_if(order.begin() + static_cast<std::ptrdiff_t>(begin),
+                         order.begin() + static_cast<std::ptrdiff_t>(begin + kStretch),
+                         [&](std::int32_t row) { return job.lens[static_cast<std::size_t>(row)] >= 2000; });
   };
-  CHECK(swing(plan->order()) < 0.5 * swing(plan->layout().rows));
+  CHECK(num_long(plan->layout().rows, 0) == 0);
+  CHECK(num_long(plan->layout().rows, 6000 - kStretch) > static_cast<std::ptrdiff_t>(kStretch * 9 / 10));
+  CHECK(num_long(plan->order(), 0) > 0);
+  CHECK(num_long(plan->order(), 6000 - kStretch) < static_cast<std::ptrdiff_t>(kStretch * 9 / 10));
 }
 
 TEST_CASE("a restored plan is the plan") {
   const Job job = mixed_job(2, 500);
   const auto plan = job.plan();
-  const auto again = Plan::restore(plan->model(), plan->prompt_lens(), plan->lengths(), plan->layout().rows,
+  const auto again = Plan::restore(plan->model(), plan->shapes(), plan->layout().rows,
                                    plan->layout().lcp, plan->order(), plan->summary());
   CHECK(again->order() == plan->order());
   CHECK(again->layout().leaf_parents.size() == plan->layout().leaf_parents.size());
@@ -103,12 +94,12 @@ TEST_CASE("a restored plan is the plan") {
 
   auto order = plan->order();
   order[0] = order[1];
-  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->prompt_lens(), plan->lengths(), plan->layout().rows,
+  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->shapes(), plan->layout().rows,
                                 plan->layout().lcp, order, plan->summary()),
                   InvalidInput);
   auto lcp = plan->layout().lcp;
   lcp[1] = 100'000;
-  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->prompt_lens(), plan->lengths(), plan->layout().rows, lcp,
+  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->shapes(), plan->layout().rows, lcp,
                                 plan->order(), plan->summary()),
                   InvalidInput);
 }

@@ -29,7 +29,7 @@ inline CostModel simple_model(bool cascade_attention = false) {
 // Prompts with known output lengths, and all that planning needs of them.
 struct PlannedJob {
   PrefixTree tree;
-  std::vector<LengthEstimate> lengths;
+  std::vector<RequestShape> shapes;
   CostModel model;
   RequestCosts costs;
   TreeLayout layout;
@@ -37,9 +37,9 @@ struct PlannedJob {
 
   PlannedJob(const Prompts& prompts, const std::vector<double>& output_lens, bool cascade_attention = false)
       : tree(build(prompts)),
-        lengths(exactly(output_lens)),
+        shapes(shapes_of(tree, output_lens)),
         model(simple_model(cascade_attention)),
-        costs(tree.prompt_lens(), lengths, model),
+        costs(shapes, model),
         layout(tree.layout()),
         subtree(annotate(layout, costs)) {}
   PlannedJob(const PlannedJob&) = delete;
@@ -71,10 +71,12 @@ struct PlannedJob {
     ThreadPool pool(1);
     return PrefixTree::build(Workload::from_prompts(prompts), pool);
   }
-  static std::vector<LengthEstimate> exactly(const std::vector<double>& lens) {
-    std::vector<LengthEstimate> estimates;
-    for (const double len : lens) estimates.push_back(LengthEstimate::exactly(len));
-    return estimates;
+  static std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<double>& output_lens) {
+    std::vector<RequestShape> shapes;
+    for (std::int32_t row = 0; row < tree.num_requests(); ++row) {
+      shapes.push_back({LengthEstimate::exactly(output_lens[static_cast<std::size_t>(row)]), tree.prompt_len(row)});
+    }
+    return shapes;
   }
 };
 
