@@ -126,13 +126,14 @@ PlanSummary summary_from(const py::dict& figures) {
 }
 
 // One layout of the tree as columns: leaves from left to right, then nodes.
-py::dict columns_of(const TreeLayout& layout, const std::vector<Cost>& subtree, const RequestCosts& costs) {
+py::dict columns_of(const AnnotatedTree& tree, const RequestCosts& costs) {
+  const TreeLayout& layout = tree.layout;
   std::vector<std::int32_t> leaf_len;
   std::vector<double> leaf_density;
   for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
     const std::int32_t row = layout.rows[static_cast<std::size_t>(leaf)];
     leaf_len.push_back(costs.prompt_len(row));
-    leaf_density.push_back(costs.leaf(row, layout.leaf_parent_depth(leaf)).density());
+    leaf_density.push_back(tree.leaves[static_cast<std::size_t>(leaf)].density());
   }
   std::vector<std::int32_t> parent;
   std::vector<std::int32_t> begin;
@@ -145,7 +146,7 @@ py::dict columns_of(const TreeLayout& layout, const std::vector<Cost>& subtree, 
     begin.push_back(node.begin);
     end.push_back(node.end);
     depth.push_back(node.depth);
-    density.push_back(subtree[id].density());
+    density.push_back(tree.subtrees[id].density());
   }
   py::dict columns;
   columns["rows"] = copy_of(layout.rows);
@@ -165,7 +166,7 @@ py::dict built_view(const Plan& plan, const PrefixTree& tree) {
     throw InvalidInput("the tree has " + std::to_string(tree.num_requests()) + " requests and the plan " +
                        std::to_string(plan.num_requests()) + "; pass the tree that the plan was made from");
   }
-  return columns_of(tree.layout(), annotate(tree.layout(), plan.costs()), plan.costs());
+  return columns_of(annotate(tree.layout(), plan.costs()), plan.costs());
 }
 
 template <typename T>
@@ -279,7 +280,7 @@ void register_plan(py::module_& m) {
       .def_property_readonly("summary", &summary_of, "The figures of docs/metrics.md.")
       .def("built_view", &built_view, py::arg("tree"), "Columns of a TreeView of the tree the plan was made from.")
       .def(
-          "planned_view", [](const Plan& self) { return columns_of(self.layout(), self.subtree(), self.costs()); },
+          "planned_view", [](const Plan& self) { return columns_of(self.tree(), self.costs()); },
           "Columns of a TreeView of the planned tree.")
       .def("shards", &shards_of, py::arg("num_shards"), "The shards for data-parallel replicas.");
 }

@@ -1,6 +1,7 @@
 #include "plan/annotate.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace blendserve {
 
@@ -17,20 +18,23 @@ std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts
   return longest;
 }
 
-std::vector<Cost> annotate(const TreeLayout& layout, const RequestCosts& costs) {
-  std::vector<Cost> subtree(layout.nodes.size());
-  for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
+AnnotatedTree annotate(TreeLayout layout, const RequestCosts& costs) {
+  AnnotatedTree tree{std::move(layout), {}, {}};
+  const auto& nodes = tree.layout.nodes;
+  tree.leaves.reserve(tree.layout.rows.size());
+  tree.subtrees.resize(nodes.size());
+  for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
     const auto index = static_cast<std::size_t>(leaf);
-    subtree[static_cast<std::size_t>(layout.leaf_parents[index])] +=
-        costs.leaf(layout.rows[index], layout.leaf_parent_depth(leaf));
+    tree.leaves.push_back(costs.leaf(tree.layout.rows[index], tree.layout.leaf_parent_depth(leaf)));
+    tree.subtrees[static_cast<std::size_t>(tree.layout.leaf_parents[index])] += tree.leaves.back();
   }
-  const auto longest = costs.has_cascade_attention() ? max_output_lens(layout, costs) : std::vector<double>{};
-  for (std::size_t id = 0; id < layout.nodes.size(); ++id) {
-    const TreeNode& node = layout.nodes[id];
-    subtree[id] += costs.segment(layout.parent_depth(node), node.depth, longest.empty() ? 0.0 : longest[id]);
-    if (node.parent != kNoNode) subtree[static_cast<std::size_t>(node.parent)] += subtree[id];
+  const auto longest = costs.has_cascade_attention() ? max_output_lens(tree.layout, costs) : std::vector<double>{};
+  for (std::size_t id = 0; id < nodes.size(); ++id) {
+    Cost& subtree = tree.subtrees[id];
+    subtree += costs.segment(tree.layout.parent_depth(nodes[id]), nodes[id].depth, longest.empty() ? 0.0 : longest[id]);
+    if (nodes[id].parent != kNoNode) tree.subtrees[static_cast<std::size_t>(nodes[id].parent)] += subtree;
   }
-  return subtree;
+  return tree;
 }
 
 }  // namespace blendserve

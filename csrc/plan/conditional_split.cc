@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "plan/annotate.h"
 #include "plan/layer_sort.h"
 #include "plan/outliers.h"
 #include "plan/regroup.h"
@@ -83,14 +82,6 @@ class Copies {
   std::vector<std::uint32_t> bands_;
 };
 
-std::int64_t num_unique_tokens(const TreeLayout& layout, const RequestCosts& costs) {
-  std::int64_t count = 0;
-  for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-    count += costs.prompt_len(layout.rows[leaf]) - layout.lcp[leaf];
-  }
-  return count;
-}
-
 std::int64_t num_shared_tokens(const TreeLayout& layout) {
   std::int64_t count = 0;
   for (const std::int32_t lcp : layout.lcp) count += lcp;
@@ -99,14 +90,13 @@ std::int64_t num_shared_tokens(const TreeLayout& layout) {
 
 class Splitter {
  public:
-  Splitter(TreeLayout& layout, std::vector<Cost>& subtree, const RequestCosts& costs, const SplitConfig& config)
-      : layout_(layout),
-        subtree_(subtree),
+  Splitter(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config)
+      : tree_(tree),
         costs_(costs),
         config_(config),
-        num_unique_before_(num_unique_tokens(layout, costs)),
-        budget_(static_cast<std::int64_t>(config.budget * static_cast<double>(num_shared_tokens(layout)))),
-        was_split_(layout.rows.size(), false) {}
+        num_shared_before_(num_shared_tokens(tree.layout)),
+        budget_(static_cast<std::int64_t>(config.budget * static_cast<double>(num_shared_before_))),
+        was_split_(tree.layout.rows.size(), false) {}
 
   SplitReport run() {
     report_.stop = SplitStop::kRounds;
@@ -118,16 +108,16 @@ class Splitter {
  private:
   // Whether there may be more to do.
   bool run_round() {
-    auto outliers = find_outliers(layout_, costs_, config_.tolerance);
+    auto outliers = find_outliers(tree_, config_.tolerance);
     if (outliers.empty()) return stop(SplitStop::kMonotone);
     std::erase_if(outliers, [this](const Outlier& outlier) { return was_split(outlier); });
     const auto bands = choose(std::move(outliers));
     if (bands.empty()) return stop(SplitStop::kBudget);
     ++report_.num_rounds;
-    layout_ = regroup(layout_, bands, layout_.node(effective_root(layout_)).depth);
-    subtree_ = annotate(layout_, costs_);
-    layer_sort(layout_, costs_, subtree_);
-    report_.num_copied_tokens = num_unique_tokens(layout_, costs_) - num_unique_before_;
+    const TreeLayout& layout = tree_.layout;
+    tree_ = annotate(regroup(layout, bands, layout.node(effective_root(layout)).depth), costs_);
+    layer_sort(tree_);
+    report_.num_copied_tokens = num_shared_before_ - num_shared_tokens(tree_.layout);
     return true;
   }
 
@@ -137,37 +127,37 @@ class Splitter {
   }
 
   bool was_split(const Outlier& outlier) const {
-    return was_split_[static_cast<std::size_t>(layout_.rows[static_cast<std::size_t>(outlier.leaf)])];
+    return was_split_[static_cast<std::size_t>(tree_.layout.rows[static_cast<std::size_t>(outlier.leaf)])];
   }
 
   // The band every leaf goes to, kStays for most; nothing when no unit is affordable.
   std::vector<std::int8_t> choose(std::vector<Outlier> outliers) {
     sort_by_parent(outliers);
-    const NodeId root = effective_root(layout_);
-    Copies copies(layout_, root);
+    const TreeLayout& layout = tree_.layout;
+    const NodeId root = effective_root(layout);
+    Copies copies(layout, root);
     std::int64_t left = budget_ - report_.num_copied_tokens;
     std::vector<std::int8_t> bands;
-    for (const Unit& unit : units_of(layout_, outliers, layout_.node(root).depth)) {
+    for (const Unit& unit : units_of(layout, outliers, layout.node(root).depth)) {
       const std::int64_t cost = copies.missing_tokens(unit.parent, unit.band);
       if (cost > left) continue;
       left -= cost;
       copies.add(unit.parent, unit.band);
-      if (bands.empty()) bands.assign(layout_.rows.size(), kStays);
+      if (bands.empty()) bands.assign(layout.rows.size(), kStays);
       for (std::size_t i = unit.begin; i < unit.end; ++i) {
         const auto leaf = static_cast<std::size_t>(outliers[i].leaf);
         bands[leaf] = static_cast<std::int8_t>(unit.band);
-        was_split_[static_cast<std::size_t>(layout_.rows[leaf])] = true;
+        was_split_[static_cast<std::size_t>(layout.rows[leaf])] = true;
       }
       report_.num_splits += static_cast<std::int64_t>(unit.end - unit.begin);
     }
     return bands;
   }
 
-  TreeLayout& layout_;
-  std::vector<Cost>& subtree_;
+  AnnotatedTree& tree_;
   const RequestCosts& costs_;
   const SplitConfig& config_;
-  std::int64_t num_unique_before_;
+  std::int64_t num_shared_before_;
   std::int64_t budget_;          // tokens
   std::vector<bool> was_split_;  // by row
   SplitReport report_;
@@ -182,10 +172,9 @@ void SplitConfig::validate() const {
   }
 }
 
-SplitReport conditional_split(TreeLayout& layout, std::vector<Cost>& subtree, const RequestCosts& costs,
-                              const SplitConfig& config) {
+SplitReport conditional_split(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config) {
   config.validate();
-  return Splitter(layout, subtree, costs, config).run();
+  return Splitter(tree, costs, config).run();
 }
 
 }  // namespace blendserve

@@ -1,10 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "plan/request_costs.h"
-#include "tree/tree_layout.h"
+#include "plan/annotate.h"
 
 namespace blendserve {
 
@@ -35,8 +33,7 @@ struct SplitReport {
 // first, while the copied tokens stay within the budget. Beyond the paper, outliers of one tree that belong to the same
 // band of density share their copy, so that it is paid once. A leaf is cut out at most once.
 //
-// `layout` must be layer-sorted with `subtree` its annotation; both are again when it returns.
-SplitReport conditional_split(TreeLayout& layout, std::vector<Cost>& subtree, const RequestCosts& costs,
-                              const SplitConfig& config);
+// `tree` must be layer-sorted, and is again when it returns.
+SplitReport conditional_split(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config);
 
 }  // namespace blendserve

@@ -12,16 +12,16 @@ constexpr double kNoCharge = 0.5;  // tokens: what rounding may leave when all c
 
 }  // namespace
 
-DualScan::DualScan(const TreeLayout& layout, const RequestCosts& costs, std::span<const ScanUnit> units,
-                   double root_density, double capacity_tokens)
-    : layout_(layout),
+DualScan::DualScan(const AnnotatedTree& tree, const RequestCosts& costs, std::span<const ScanUnit> units,
+                   double capacity_tokens)
+    : tree_(tree),
       costs_(costs),
       units_(units),
-      root_density_(root_density),
+      root_density_(tree.total().density()),
       capacity_(capacity_tokens),
-      accounts_(layout.rows.size()),
-      num_left_(layout.num_leaves()),
-      right_(layout.num_leaves() - 1),
+      accounts_(tree.leaves.size()),
+      num_left_(tree.layout.num_leaves()),
+      right_(num_left_ - 1),
       right_unit_(static_cast<std::int32_t>(units.size()) - 1) {}
 
 void DualScan::begin_steps(double num_steps) {
@@ -51,8 +51,7 @@ void DualScan::admit(std::int32_t leaf, ScanSide side) {
   if (side == ScanSide::kRight) {
     charge_right(leaf, mean_occupancy(leaf));
   } else if (is_blending_) {
-    const std::int32_t row = layout_.rows[static_cast<std::size_t>(leaf)];
-    left_credit_ -= costs_.leaf(row, layout_.leaf_parent_depth(leaf)).compute_s;
+    left_credit_ -= tree_.leaves[static_cast<std::size_t>(leaf)].compute_s;
   }
 }
 

@@ -5,9 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "plan/request_costs.h"
+#include "plan/annotate.h"
 #include "plan/scan_units.h"
-#include "tree/tree_layout.h"
 
 namespace blendserve {
 
@@ -31,7 +30,7 @@ struct ScanCandidate {
 // used up) requests are taken from the left without a limit. Requests are named by their leaf. Borrows all it is given.
 class DualScan {
  public:
-  DualScan(const TreeLayout& layout, const RequestCosts& costs, std::span<const ScanUnit> units, double root_density,
+  DualScan(const AnnotatedTree& tree, const RequestCosts& costs, std::span<const ScanUnit> units,
            double capacity_tokens);
 
   // `num_steps` steps start, of which only the last one can admit: divides the memory anew and grants the left side its
@@ -66,7 +65,7 @@ class DualScan {
 
   Account& account(std::int32_t leaf) { return accounts_[static_cast<std::size_t>(leaf)]; }
   const RequestShape& shape(std::int32_t leaf) const {
-    return costs_.shape(layout_.rows[static_cast<std::size_t>(leaf)]);
+    return costs_.shape(tree_.layout.rows[static_cast<std::size_t>(leaf)]);
   }
   void skip_scanned();
   void mark_scanned(std::int32_t leaf);
@@ -74,7 +73,7 @@ class DualScan {
   double mean_occupancy(std::int32_t leaf) const;
   double unit_density(std::int32_t unit) const { return units_[static_cast<std::size_t>(unit)].cost.density(); }
 
-  const TreeLayout& layout_;
+  const AnnotatedTree& tree_;
   const RequestCosts& costs_;
   std::span<const ScanUnit> units_;
   double root_density_;

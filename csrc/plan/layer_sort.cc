@@ -46,10 +46,11 @@ class Children {
 // Writes the leaves down anew, depth first through the children as they are ordered now.
 class LeafWriter {
  public:
-  LeafWriter(TreeLayout& layout, Children& children) : layout_(layout), children_(children) {
-    rows_.reserve(layout.rows.size());
-    lcp_.reserve(layout.rows.size());
-    leaf_parents_.reserve(layout.rows.size());
+  LeafWriter(AnnotatedTree& tree, Children& children) : tree_(tree), layout_(tree.layout), children_(children) {
+    rows_.reserve(layout_.rows.size());
+    lcp_.reserve(layout_.rows.size());
+    leaf_parents_.reserve(layout_.rows.size());
+    costs_.reserve(layout_.rows.size());
   }
 
   void write() {
@@ -71,6 +72,7 @@ class LeafWriter {
     layout_.rows = std::move(rows_);
     layout_.lcp = std::move(lcp_);
     layout_.leaf_parents = std::move(leaf_parents_);
+    tree_.leaves = std::move(costs_);
   }
 
  private:
@@ -97,29 +99,32 @@ class LeafWriter {
     rows_.push_back(layout_.rows[leaf]);
     lcp_.push_back(next_lcp_);
     leaf_parents_.push_back(parent);
+    costs_.push_back(tree_.leaves[leaf]);
     next_lcp_ = node(parent).depth;
   }
 
+  AnnotatedTree& tree_;
   TreeLayout& layout_;
   Children& children_;
   std::vector<Step> path_;
   std::vector<std::int32_t> rows_;
   std::vector<std::int32_t> lcp_;
   std::vector<NodeId> leaf_parents_;
+  std::vector<Cost> costs_;
   std::int32_t next_lcp_ = 0;  // what the next leaf shares with the last one: the depth of the node where they part
 };
 
 }  // namespace
 
-void layer_sort(TreeLayout& layout, const RequestCosts& costs, std::span<const Cost> subtree) {
-  Children children(layout);
+void layer_sort(AnnotatedTree& tree) {
+  Children children(tree.layout);
   DensityOrder order;
   const DensityOrder::Density density = [&](std::uint32_t item) {
-    if (!children.is_leaf(item)) return subtree[static_cast<std::size_t>(children.node(item))].density();
-    return costs.leaf(layout.rows[item], layout.leaf_parent_depth(static_cast<std::int32_t>(item))).density();
+    return children.is_leaf(item) ? tree.leaves[item].density()
+                                  : tree.subtrees[static_cast<std::size_t>(children.node(item))].density();
   };
-  for (NodeId id = 0; id <= layout.root(); ++id) order.sort(children.of(id), density);
-  LeafWriter(layout, children).write();
+  for (NodeId id = 0; id <= tree.layout.root(); ++id) order.sort(children.of(id), density);
+  LeafWriter(tree, children).write();
 }
 
 }  // namespace blendserve

@@ -16,26 +16,10 @@ struct Interval {
   double distance(double place) const { return std::max({0.0, begin - place, place - end}); }
 };
 
-struct LeafCosts {
-  std::vector<double> work;  // s, by leaf
-  double total_work = 0;
-  std::vector<std::uint32_t> by_density;
-};
-
-LeafCosts leaf_costs(const TreeLayout& layout, const RequestCosts& costs) {
-  LeafCosts leaves;
-  leaves.work.reserve(layout.rows.size());
-  std::vector<double> densities;
-  densities.reserve(layout.rows.size());
-  for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
-    const Cost cost = costs.leaf(layout.rows[static_cast<std::size_t>(leaf)], layout.leaf_parent_depth(leaf));
-    leaves.work.push_back(cost.total());
-    densities.push_back(cost.density());
-  }
-  leaves.total_work = std::accumulate(leaves.work.begin(), leaves.work.end(), 0.0);
-  leaves.by_density.resize(layout.rows.size());
-  std::iota(leaves.by_density.begin(), leaves.by_density.end(), 0U);
-  DensityOrder().sort(leaves.by_density, [&](std::uint32_t leaf) { return densities[leaf]; });
+std::vector<std::uint32_t> leaves_by_density(const AnnotatedTree& tree) {
+  std::vector<std::uint32_t> leaves(tree.leaves.size());
+  std::iota(leaves.begin(), leaves.end(), 0U);
+  DensityOrder().sort(leaves, [&](std::uint32_t leaf) { return tree.leaves[leaf].density(); });
   return leaves;
 }
 
@@ -45,14 +29,14 @@ struct Trees {
   std::vector<std::int32_t> of_leaf;
 };
 
-Trees trees_of(const TreeLayout& layout, const LeafCosts& leaves, std::int32_t root_depth) {
+Trees trees_of(const AnnotatedTree& tree, double total_work, std::int32_t root_depth) {
   Trees trees;
-  trees.of_leaf.reserve(layout.rows.size());
+  trees.of_leaf.reserve(tree.leaves.size());
   double done = 0;
-  for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-    if (leaf == 0 || layout.lcp[leaf] <= root_depth) trees.intervals.push_back({done / leaves.total_work, 0});
-    done += leaves.work[leaf];
-    trees.intervals.back().end = done / leaves.total_work;
+  for (std::size_t leaf = 0; leaf < tree.leaves.size(); ++leaf) {
+    if (leaf == 0 || tree.layout.lcp[leaf] <= root_depth) trees.intervals.push_back({done / total_work, 0});
+    done += tree.leaves[leaf].total();
+    trees.intervals.back().end = done / total_work;
     trees.of_leaf.push_back(static_cast<std::int32_t>(trees.intervals.size()) - 1);
   }
   return trees;
@@ -66,17 +50,19 @@ NodeId effective_root(const TreeLayout& layout) {
   return id;
 }
 
-std::vector<Outlier> find_outliers(const TreeLayout& layout, const RequestCosts& costs, double tolerance) {
+std::vector<Outlier> find_outliers(const AnnotatedTree& tree, double tolerance) {
   std::vector<Outlier> outliers;
-  const NodeId root = effective_root(layout);
-  const LeafCosts leaves = leaf_costs(layout, costs);
-  if (!(leaves.total_work > 0)) return outliers;
-  const Trees trees = trees_of(layout, leaves, layout.node(root).depth);
+  double total_work = 0;
+  for (const Cost& leaf : tree.leaves) total_work += leaf.total();
+  if (!(total_work > 0)) return outliers;
+  const NodeId root = effective_root(tree.layout);
+  const Trees trees = trees_of(tree, total_work, tree.layout.node(root).depth);
   double done = 0;
-  for (const std::uint32_t leaf : leaves.by_density) {
-    const double place = (done + leaves.work[leaf] / 2) / leaves.total_work;
-    done += leaves.work[leaf];
-    const NodeId parent = layout.leaf_parents[leaf];
+  for (const std::uint32_t leaf : leaves_by_density(tree)) {
+    const double work = tree.leaves[leaf].total();
+    const double place = (done + work / 2) / total_work;
+    done += work;
+    const NodeId parent = tree.layout.leaf_parents[leaf];
     if (parent == root) continue;
     const double distance = trees.intervals[static_cast<std::size_t>(trees.of_leaf[leaf])].distance(place);
     if (distance <= tolerance) continue;
@@ -84,7 +70,7 @@ std::vector<Outlier> find_outliers(const TreeLayout& layout, const RequestCosts&
     outliers.push_back({.leaf = static_cast<std::int32_t>(leaf),
                         .parent = parent,
                         .band = std::min(band, kNumBands - 1),
-                        .benefit = static_cast<float>(leaves.work[leaf] * distance)});
+                        .benefit = static_cast<float>(work * distance)});
   }
   return outliers;
 }

@@ -73,8 +73,7 @@ double PlanSummary::sharing_ratio(std::int64_t num_copied_tokens) const {
 Plan::Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout)
     : model_(std::move(model)),
       shapes_(std::move(shapes)),
-      layout_(std::move(layout)),
-      subtree_(annotate(layout_, costs())) {}
+      tree_(annotate(std::move(layout), costs())) {}
 
 std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
                                        const PlanConfig& config, double build_s) {
@@ -96,19 +95,19 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   {
     const Stopwatch watch(times.sort_s);
     plan.reset(new Plan(model, std::move(shapes), tree.layout()));
-    summary.bound = bound(model, workload_sums(plan->layout_, plan->costs()));
-    summary.cost = plan->subtree_.back();
-    layer_sort(plan->layout_, plan->costs(), plan->subtree_);
+    summary.bound = bound(model, workload_sums(plan->layout(), plan->costs()));
+    summary.cost = plan->tree_.total();
+    layer_sort(plan->tree_);
   }
   const RequestCosts costs = plan->costs();
   {
     const Stopwatch watch(times.split_s);
-    summary.split = conditional_split(plan->layout_, plan->subtree_, costs, config.split);
+    summary.split = conditional_split(plan->tree_, costs, config.split);
   }
   {
     const Stopwatch watch(times.sort_s);
-    plan->units_ = scan_units(plan->layout_, plan->subtree_, costs);
-    plan->order_ = blended_order(plan->layout_, costs, plan->scan(costs, capacity), config.step_tokens);
+    plan->units_ = scan_units(plan->tree_);
+    plan->order_ = blended_order(plan->layout(), costs, plan->scan(costs, capacity), config.step_tokens);
   }
   plan->summary_ = summary;
   return plan;
@@ -122,14 +121,14 @@ std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<RequestSh
   check_lcp(rows, lcp, shapes);
   const std::shared_ptr<Plan> plan(
       new Plan(std::move(model), std::move(shapes), TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
-  plan->units_ = scan_units(plan->layout_, plan->subtree_, plan->costs());
+  plan->units_ = scan_units(plan->tree_);
   plan->order_ = std::move(order);
   plan->summary_ = summary;
   return plan;
 }
 
 DualScan Plan::scan(const RequestCosts& costs, double capacity_tokens) const {
-  return {layout_, costs, units_, subtree_.back().density(), capacity_tokens};
+  return {tree_, costs, units_, capacity_tokens};
 }
 
 }  // namespace blendserve

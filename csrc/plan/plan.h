@@ -59,11 +59,11 @@ class Plan {
   Plan& operator=(const Plan&) = delete;
 
   // The planned tree.
-  const TreeLayout& layout() const { return layout_; }
-  const std::vector<Cost>& subtree() const { return subtree_; }  // by NodeId of layout()
+  const AnnotatedTree& tree() const { return tree_; }
+  const TreeLayout& layout() const { return tree_.layout; }
   const std::vector<ScanUnit>& units() const { return units_; }
 
-  std::int32_t num_requests() const { return layout_.num_leaves(); }
+  std::int32_t num_requests() const { return layout().num_leaves(); }
   const std::vector<RequestShape>& shapes() const { return shapes_; }  // by row
   const CostModel& model() const { return model_; }
   RequestCosts costs() const { return {shapes_, model_}; }
@@ -80,8 +80,7 @@ class Plan {
 
   CostModel model_;
   std::vector<RequestShape> shapes_;
-  TreeLayout layout_;
-  std::vector<Cost> subtree_;
+  AnnotatedTree tree_;
   std::vector<ScanUnit> units_;
   std::vector<std::int32_t> order_;
   PlanSummary summary_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -23,11 +24,9 @@ class Subsequence {
     least_lcp_ = std::numeric_limits<std::int32_t>::max();
   }
 
-  bool is_empty() const { return rows_.empty(); }
-
   // Appends the leaves to `sequence`, with whose last one they have no more than `lcp` in common.
   void move_to(Subsequence& sequence, std::int32_t lcp) {
-    if (is_empty()) return;
+    if (rows_.empty()) return;
     lcp_.front() = lcp;
     sequence.rows_.insert(sequence.rows_.end(), rows_.begin(), rows_.end());
     sequence.lcp_.insert(sequence.lcp_.end(), lcp_.begin(), lcp_.end());
@@ -52,18 +51,28 @@ TreeLayout regroup(const TreeLayout& layout, std::span<const std::int8_t> groups
   Subsequence staying;
   Subsequence moved;
   std::array<Subsequence, kNumBands> of_tree;
+  std::uint32_t started = 0;  // the groups of this tree that have a leaf, by bit
+  const auto for_each_started = [&](const auto& run) {
+    for (std::uint32_t left = started; left != 0; left &= left - 1) {
+      run(of_tree[static_cast<std::size_t>(std::countr_zero(left))]);
+    }
+  };
   const auto end_tree = [&] {
-    for (Subsequence& group : of_tree) group.move_to(moved, root_depth);
+    for_each_started([&](Subsequence& group) { group.move_to(moved, root_depth); });
+    started = 0;
   };
   for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
     const std::int32_t lcp = layout.lcp[leaf];
     if (lcp <= root_depth) end_tree();
     staying.skip_to(lcp);
-    for (Subsequence& group : of_tree) {
-      if (!group.is_empty()) group.skip_to(lcp);
-    }
+    for_each_started([&](Subsequence& group) { group.skip_to(lcp); });
     const std::int8_t group = groups[leaf];
-    (group == kStays ? staying : of_tree[static_cast<std::size_t>(group)]).take(layout.rows[leaf]);
+    if (group == kStays) {
+      staying.take(layout.rows[leaf]);
+    } else {
+      of_tree[static_cast<std::size_t>(group)].take(layout.rows[leaf]);
+      started |= 1U << group;
+    }
   }
   end_tree();
   moved.move_to(staying, root_depth);

@@ -3,8 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plan/request_costs.h"
-#include "tree/tree_layout.h"
+#include "plan/annotate.h"
 
 namespace blendserve {
 
@@ -17,7 +16,7 @@ struct ScanUnit {
 
 // Merges what needs no inner order, so that the scanners do not jitter: a subtree becomes one unit when it holds at most
 // 1/1024 of the job's work or when its leaves' densities differ by at most 10 %; so do neighbours under one node that
-// differ by at most that. From left to right; every leaf is in one unit. `subtree` is annotate() of the layout.
-std::vector<ScanUnit> scan_units(const TreeLayout& layout, const std::vector<Cost>& subtree, const RequestCosts& costs);
+// differ by at most that. From left to right; every leaf is in one unit.
+std::vector<ScanUnit> scan_units(const AnnotatedTree& tree);
 
 }  // namespace blendserve

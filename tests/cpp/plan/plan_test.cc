@@ -90,7 +90,7 @@ TEST_CASE("a restored plan is the plan") {
   CHECK(again->order() == plan->order());
   CHECK(again->layout().leaf_parents.size() == plan->layout().leaf_parents.size());
   CHECK(again->units().size() == plan->units().size());
-  CHECK(again->subtree().back().total() == Approx(plan->subtree().back().total()));
+  CHECK(again->tree().total().total() == Approx(plan->tree().total().total()));
 
   auto order = plan->order();
   order[0] = order[1];

@@ -32,27 +32,23 @@ struct PlannedJob {
   std::vector<RequestShape> shapes;
   CostModel model;
   RequestCosts costs;
-  TreeLayout layout;
-  std::vector<Cost> subtree;
+  AnnotatedTree planned;
 
   PlannedJob(const Prompts& prompts, const std::vector<double>& output_lens, bool cascade_attention = false)
       : tree(build(prompts)),
         shapes(shapes_of(tree, output_lens)),
         model(simple_model(cascade_attention)),
         costs(shapes, model),
-        layout(tree.layout()),
-        subtree(annotate(layout, costs)) {}
+        planned(annotate(tree.layout(), costs)) {}
   PlannedJob(const PlannedJob&) = delete;
   PlannedJob& operator=(const PlannedJob&) = delete;
 
-  void sort() { layer_sort(layout, costs, subtree); }
+  void sort() { layer_sort(planned); }
 
-  Cost leaf_cost(std::int32_t leaf) const {
-    return costs.leaf(layout.rows[static_cast<std::size_t>(leaf)], layout.leaf_parent_depth(leaf));
-  }
+  const TreeLayout& layout() const { return planned.layout; }
   std::int64_t num_unique_tokens() const {
     std::int64_t count = 0;
-    for (std::size_t i = 0; i < layout.rows.size(); ++i) count += tree.prompt_len(layout.rows[i]) - layout.lcp[i];
+    for (std::size_t i = 0; i < layout().rows.size(); ++i) count += tree.prompt_len(layout().rows[i]) - layout().lcp[i];
     return count;
   }
 

@@ -24,21 +24,21 @@ PlannedJob random_job(std::uint64_t seed, bool cascade_attention = false) {
 
 // Every parent's children from left to right by density, with the leaves of the layout in between.
 void check_children_are_sorted(const PlannedJob& job) {
-  std::vector<double> last(job.layout.nodes.size(), std::numeric_limits<double>::infinity());
-  std::vector<std::vector<NodeId>> begins(job.layout.rows.size());
-  for (NodeId id = 0; id < job.layout.root(); ++id) {
-    begins[static_cast<std::size_t>(job.layout.node(id).begin)].push_back(id);
+  std::vector<double> last(job.layout().nodes.size(), std::numeric_limits<double>::infinity());
+  std::vector<std::vector<NodeId>> begins(job.layout().rows.size());
+  for (NodeId id = 0; id < job.layout().root(); ++id) {
+    begins[static_cast<std::size_t>(job.layout().node(id).begin)].push_back(id);
   }
   const auto check = [&](NodeId parent, double density) {
     auto& before = last[static_cast<std::size_t>(parent)];
     CHECK(density <= before);
     before = density;
   };
-  for (std::int32_t leaf = 0; leaf < job.layout.num_leaves(); ++leaf) {
+  for (std::int32_t leaf = 0; leaf < job.layout().num_leaves(); ++leaf) {
     for (const NodeId id : begins[static_cast<std::size_t>(leaf)]) {
-      check(job.layout.node(id).parent, job.subtree[static_cast<std::size_t>(id)].density());
+      check(job.layout().node(id).parent, job.planned.subtrees[static_cast<std::size_t>(id)].density());
     }
-    check(job.layout.leaf_parents[static_cast<std::size_t>(leaf)], job.leaf_cost(leaf).density());
+    check(job.layout().leaf_parents[static_cast<std::size_t>(leaf)], job.planned.leaves[static_cast<std::size_t>(leaf)].density());
   }
 }
 
@@ -52,25 +52,25 @@ std::vector<std::int32_t> sorted(std::vector<std::int32_t> rows) {
 TEST_CASE("a node costs its own segment once, and what lies below it") {
   // 1 2 3 | 4 and 1 2 3 | 5 6, outputs of 10 and 20; a token computes in 1 s, a KV token is read in 0.01 s.
   const PlannedJob job({{1, 2, 3, 4}, {1, 2, 3, 5, 6}, {9}}, {10, 20, 0});
-  REQUIRE(job.layout.nodes.size() == 2);
-  CHECK(job.subtree[0].compute_s == Approx(6 + 30));
-  CHECK(job.subtree[0].memory_s == Approx((4 * 10 + 50 + 5 * 20 + 200) * 0.01));
-  CHECK(job.subtree[1].compute_s == Approx(7 + 30));
-  CHECK(job.leaf_cost(2).density() == std::numeric_limits<double>::infinity());
+  REQUIRE(job.layout().nodes.size() == 2);
+  CHECK(job.planned.subtrees[0].compute_s == Approx(6 + 30));
+  CHECK(job.planned.subtrees[0].memory_s == Approx((4 * 10 + 50 + 5 * 20 + 200) * 0.01));
+  CHECK(job.planned.subtrees[1].compute_s == Approx(7 + 30));
+  CHECK(job.planned.leaves[2].density() == std::numeric_limits<double>::infinity());
 }
 
 TEST_CASE("with cascade attention a shared segment is read once a step, for as long as its longest request runs") {
   const PlannedJob job({{1, 2, 3, 4}, {1, 2, 3, 5, 6}}, {10, 20}, true);
-  CHECK(job.subtree[0].compute_s == Approx(6 + 30));
-  CHECK(job.subtree[0].memory_s == Approx((1 * 10 + 50 + 2 * 20 + 200 + 3 * 20) * 0.01));
-  const WorkloadSums sums = workload_sums(job.layout, job.costs);
+  CHECK(job.planned.subtrees[0].compute_s == Approx(6 + 30));
+  CHECK(job.planned.subtrees[0].memory_s == Approx((1 * 10 + 50 + 2 * 20 + 200 + 3 * 20) * 0.01));
+  const WorkloadSums sums = workload_sums(job.layout(), job.costs);
   CHECK(sums.kv_reads == Approx(1 * 9 + 45 + 2 * 19 + 190 + 3 * 19));
   CHECK(sums.unshared_kv_reads == Approx(1 * 9 + 45 + 2 * 19 + 190));
 }
 
 TEST_CASE("the sums of a job count every segment once and every decode step's reads") {
   const PlannedJob job({{1, 2, 3, 4}, {1, 2, 3, 5, 6}, {1, 2, 3, 5, 6}}, {10, 20, 1});
-  const WorkloadSums sums = workload_sums(job.layout, job.costs);
+  const WorkloadSums sums = workload_sums(job.layout(), job.costs);
   CHECK(sums.num_requests == 3);
   CHECK(sums.unique_prompt_tokens == 6);
   CHECK(sums.unique_prompt_squares == 16 + 25 - 9);
@@ -92,18 +92,21 @@ TEST_CASE("items come by density, the densest first, equal ones in their order")
 TEST_CASE("the layer-wise sort orders the children of every node and keeps the tree") {
   for (std::uint64_t seed = 0; seed < kNumSeeds; ++seed) {
     auto job = random_job(seed, seed % 4 == 0);
-    const auto rows = sorted(job.layout.rows);
+    const auto rows = sorted(job.layout().rows);
     const auto num_unique = job.num_unique_tokens();
-    const auto costs_before = job.subtree;
+    const auto costs_before = job.planned.subtrees;
     job.sort();
-    job.layout.verify();
+    job.layout().verify();
     check_children_are_sorted(job);
-    CHECK(sorted(job.layout.rows) == rows);
+    CHECK(sorted(job.layout().rows) == rows);
     CHECK(job.num_unique_tokens() == num_unique);
-    const auto costs_after = annotate(job.layout, job.costs);
+    const auto fresh = annotate(job.layout(), job.costs);
     for (std::size_t id = 0; id < costs_before.size(); ++id) {
-      CHECK(costs_after[id].compute_s == Approx(costs_before[id].compute_s));
-      CHECK(costs_after[id].memory_s == Approx(costs_before[id].memory_s));
+      CHECK(fresh.subtrees[id].compute_s == Approx(costs_before[id].compute_s));
+      CHECK(fresh.subtrees[id].memory_s == Approx(costs_before[id].memory_s));
+    }
+    for (std::size_t leaf = 0; leaf < fresh.leaves.size(); ++leaf) {
+      CHECK(fresh.leaves[leaf].compute_s == job.planned.leaves[leaf].compute_s);
     }
   }
 }
@@ -111,7 +114,7 @@ TEST_CASE("the layer-wise sort orders the children of every node and keeps the t
 TEST_CASE("regrouping keeps every leaf and shares what is left together") {
   // Two trees: 5 5 | {1, 2 | {7, 8}} and 6 6 | {1, 2}.
   const PlannedJob job({{5, 5, 1}, {5, 5, 2, 7}, {5, 5, 2, 8}, {6, 6, 1}, {6, 6, 2}}, {1, 1, 1, 1, 1});
-  const auto layout = regroup(job.layout, std::vector<std::int8_t>{kStays, 3, 3, kStays, 0}, 0);
+  const auto layout = regroup(job.layout(), std::vector<std::int8_t>{kStays, 3, 3, kStays, 0}, 0);
   layout.verify();
   CHECK(layout.rows == std::vector<std::int32_t>{0, 3, 1, 2, 4});
   CHECK(layout.lcp == std::vector<std::int32_t>{0, 0, 0, 3, 0});
@@ -148,22 +151,22 @@ TEST_CASE("outliers move to their place under a copy of their prefix, those of o
   PlannedJob job(trees.prompts, trees.lens);
   job.sort();
   const auto before = job.num_unique_tokens();
-  REQUIRE(find_outliers(job.layout, job.costs, 1.0 / 64).size() >= ThreeTrees::kLongPerTree);
-  const auto report = conditional_split(job.layout, job.subtree, job.costs, {.budget = 0.1});
-  job.layout.verify();
+  REQUIRE(find_outliers(job.planned, 1.0 / 64).size() >= ThreeTrees::kLongPerTree);
+  const auto report = conditional_split(job.planned, job.costs, {.budget = 0.1});
+  job.layout().verify();
   CHECK(report.stop == SplitStop::kMonotone);
   CHECK(report.num_splits >= ThreeTrees::kLongPerTree);
   CHECK(report.num_copied_tokens > 0);
   CHECK(report.num_copied_tokens < 8 * report.num_splits);
   CHECK(job.num_unique_tokens() == before + report.num_copied_tokens);
-  CHECK(find_outliers(job.layout, job.costs, 1.0 / 64).empty());
+  CHECK(find_outliers(job.planned, 1.0 / 64).empty());
 }
 
 TEST_CASE("a chat template above all requests is not copied") {
   const ThreeTrees trees(1, std::vector<Token>(100, 9));
   PlannedJob job(trees.prompts, trees.lens);
   job.sort();
-  const auto report = conditional_split(job.layout, job.subtree, job.costs, {.budget = 0.01});
+  const auto report = conditional_split(job.planned, job.costs, {.budget = 0.01});
   CHECK(report.num_splits >= ThreeTrees::kLongPerTree);
   CHECK(report.num_copied_tokens <= report.num_splits);
 }
@@ -172,20 +175,22 @@ TEST_CASE("splits stay within the budget, move a leaf once and leave a sorted tr
   for (std::uint64_t seed = 0; seed < kNumSeeds; ++seed) {
     for (const double budget : {0.0, 0.01, 0.3, 1.0}) {
       auto job = random_job(seed, seed % 4 == 0);
-      const auto rows = sorted(job.layout.rows);
+      const auto rows = sorted(job.layout().rows);
       const auto before = job.num_unique_tokens();
       const auto num_shared = job.tree.num_prompt_tokens() - before;
       job.sort();
-      const auto report = conditional_split(job.layout, job.subtree, job.costs, {.budget = budget});
-      job.layout.verify();
+      const auto report = conditional_split(job.planned, job.costs, {.budget = budget});
+      job.layout().verify();
       check_children_are_sorted(job);
-      CHECK(sorted(job.layout.rows) == rows);
+      CHECK(sorted(job.layout().rows) == rows);
       CHECK(report.num_splits <= job.tree.num_requests());
       CHECK(job.num_unique_tokens() == before + report.num_copied_tokens);
       CHECK(report.num_copied_tokens >= 0);
       CHECK(static_cast<double>(report.num_copied_tokens) <= budget * static_cast<double>(num_shared));
-      const auto fresh = annotate(job.layout, job.costs);
-      for (std::size_t id = 0; id < fresh.size(); ++id) CHECK(fresh[id].total() == Approx(job.subtree[id].total()));
+      const auto fresh = annotate(job.layout(), job.costs);
+      for (std::size_t id = 0; id < fresh.subtrees.size(); ++id) {
+        CHECK(fresh.subtrees[id].total() == Approx(job.planned.subtrees[id].total()));
+      }
     }
   }
 }
@@ -194,7 +199,7 @@ TEST_CASE("the split budget must be a share") {
   auto job = random_job(3);
   job.sort();
   for (const double budget : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
-    CHECK_THROWS_WITH(conditional_split(job.layout, job.subtree, job.costs, {.budget = budget}),
+    CHECK_THROWS_WITH(conditional_split(job.planned, job.costs, {.budget = budget}),
                       Catch::Contains("split_budget is"));
   }
 }
@@ -203,7 +208,7 @@ TEST_CASE("scan units cover the leaves once, from left to right") {
   for (std::uint64_t seed = 0; seed < kNumSeeds; ++seed) {
     auto job = random_job(seed);
     job.sort();
-    const auto units = scan_units(job.layout, job.subtree, job.costs);
+    const auto units = scan_units(job.planned);
     std::int32_t next = 0;
     for (const ScanUnit& unit : units) {
       CHECK(unit.begin == next);
@@ -211,7 +216,7 @@ TEST_CASE("scan units cover the leaves once, from left to right") {
       CHECK(unit.cost.total() > 0);
       next = unit.end;
     }
-    CHECK(next == job.layout.num_leaves());
+    CHECK(next == job.layout().num_leaves());
   }
 }
 
@@ -224,7 +229,7 @@ TEST_CASE("requests of about the same density are one unit, others are not") {
   }
   PlannedJob job(prompts, lens);
   job.sort();
-  const auto units = scan_units(job.layout, job.subtree, job.costs);
+  const auto units = scan_units(job.planned);
   REQUIRE(units.size() == 2);
   CHECK(units[0].end == 60);
 }
