@@ -14,6 +14,7 @@ __all__ = ["TokenizedRow", "kv_tokens_needed", "tokenize_rows"]
 
 TokenizedRow = tuple[BatchRequest, EngineRequest]
 
+
 def tokenize_rows(
     rows: Iterable[BatchRequest | RowError], tokenizer: Tokenizer | None
 ) -> Iterator[TokenizedRow | RowError]:

@@ -20,7 +20,9 @@ class ExactCuts:
     """
 
     def __init__(self, raw_tokens: list[AddedToken], cut_tokens: frozenset[str]) -> None:
-        contents = sorted((token.content for token in raw_tokens), key=len, reverse=True)  # longest first, as it matches
+        contents = sorted(
+            (token.content for token in raw_tokens), key=len, reverse=True
+        )  # longest first, as it matches
         self._raw_token = re.compile("|".join(map(re.escape, contents)))
         self._cut_tokens = cut_tokens
 

@@ -31,9 +31,7 @@ class _Rendered:
     prompt: str | tuple[int, ...]
 
 
-def encode_rows(
-    rows: Iterable[BatchRequest | RowError], tokenizer: Tokenizer | None
-) -> Iterator[RowTokens | RowError]:
+def encode_rows(rows: Iterable[BatchRequest | RowError], tokenizer: Tokenizer | None) -> Iterator[RowTokens | RowError]:
     """Every row with its prompt's ids, int32 [p], in the order of `rows`; those that cannot be encoded become errors.
 
     `rows` is read, and chats are rendered, in another thread.
