@@ -23,7 +23,7 @@ _LIMIT_COLUMNS = ("max_tokens",)
 
 @dataclass(frozen=True, slots=True)
 class TokenColumns:
-    """tokens: any integer type [T]; offsets: int64 [n + 1]; the others float64 [n], unknown is -1 and None is no column."""
+    """tokens: any integer type [T]; offsets: int64 [n + 1]; the others float64 [n], -1 where null, None if no column."""
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
@@ -132,8 +132,8 @@ def _numbers(path: str, table: pa.Table, names: Sequence[str]) -> NDArray[np.flo
     column = table.column(name)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise UserError(f"input {path}: column `{name}` is {column.type}; it must hold numbers, null where unknown")
-    numbers = column.cast(pa.float64()).to_numpy()  # null becomes NaN
+    numbers: NDArray[np.float64] = column.cast(pa.float64()).to_numpy()  # null becomes NaN
     if np.any(numbers < 1):
         row = int(np.flatnonzero(numbers < 1)[0])
         raise UserError(f"input {path}: row {row} of `{name}` is {numbers[row]:g}; give 1 or more, or null if unknown")
-    return np.nan_to_num(numbers, nan=-1.0)
+    return np.where(np.isnan(numbers), -1.0, numbers)

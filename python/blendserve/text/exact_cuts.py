@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
@@ -39,7 +40,7 @@ class ExactCuts:
         """The parts in order; together they are `text`. One that begins with no added token can only be the first."""
         starts = [match.start() for match in self._raw_token.finditer(text) if match[0] in self._cut_tokens]
         borders = [0, *(start for start in starts if start > 0), len(text)]
-        return [text[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
+        return [text[begin:end] for begin, end in pairwise(borders)]
 
 
 def _allows_cut(token: AddedToken) -> bool:

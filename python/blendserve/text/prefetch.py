@@ -18,7 +18,7 @@ _LOOK_UP_S = 0.1  # how often the thread checks whether anybody still waits for 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """The same items; up to `depth` of them are made in advance, while the caller works on an earlier one.
 
-    An exception of `items` is raised here, in its turn. When this generator is closed the thread stops at its next item.
+    An exception of `items` is raised here, in its turn. Closing this generator ends the thread.
     """
     queue: Queue[object] = Queue(depth)
     abandoned = threading.Event()

@@ -52,13 +52,13 @@ def encode_rows(rows: Iterable[BatchRequest | RowError], tokenizer: Tokenizer | 
 def _rendered(row: BatchRequest | RowError, tokenizer: Tokenizer | None) -> _Rendered | RowError:
     if isinstance(row, RowError):
         return row
-    if row.messages is None and not isinstance(row.prompt, str):
-        return _Rendered(row, row.prompt or ())
+    if isinstance(row.prompt, tuple):
+        return _Rendered(row, row.prompt)
     try:
         if tokenizer is None:
             raise RequestError("text needs a tokenizer, and this model folder has none; give token ids as prompt")
         if row.messages is None:
-            return _Rendered(row, row.prompt)
+            return _Rendered(row, row.prompt or "")
         return _Rendered(row, tokenizer.render_chat(row.messages, row.chat_template_kwargs))
     except RequestError as error:
         return row.failed(error)

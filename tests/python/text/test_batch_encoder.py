@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from blendserve.text.batch_encoder import BatchEncoder
 from blendserve.text.exact_cuts import ExactCuts
@@ -16,7 +17,7 @@ from tiny_models import build_tokenizer
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 TRAINING = ["the quick brown fox jumps over the lazy dog. it is a dog, is it? a fox it is. " * 20]
-MARKS = ["<s>", "</s>", "<|a|>", "<|a|><|b|>", "<|ab", "word", "<l>", "<r>", "<w>", "<n>", "<｜x▁y｜>"]
+MARKS = ["<s>", "</s>", "<|a|>", "<|a|><|b|>", "<|ab", "word", "<l>", "<r>", "<w>", "<n>", "<‖x▁y‖>"]
 BITS = [*MARKS, " ", "  ", "\n", "the", " fox", "It is.", "é", "日本", "<", "|>", "_", "▁", "\u2028", "A"]
 TEXTS = st.lists(st.lists(st.sampled_from(BITS), max_size=12).map("".join), max_size=6)
 
@@ -31,7 +32,7 @@ FLAGGED = [
     AddedToken("<r>", rstrip=True, normalized=False),
     AddedToken("<w>", single_word=True, normalized=False),
     AddedToken("<n>", normalized=True),
-    AddedToken("<｜x▁y｜>", special=True, normalized=False),
+    AddedToken("<‖x▁y‖>", special=True, normalized=False),
 ]
 
 
@@ -205,8 +206,6 @@ def test_each_text_has_an_array_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_cache_forgets_what_was_not_asked_for_lately() -> None:
-    import numpy as np
-
     cache = PartCache(8)
     ids = {name: np.array([index], dtype=np.int32) for index, name in enumerate(("aa", "bb", "cc", "dd"))}
     for name in ("aa", "bb", "cc"):
