@@ -23,7 +23,7 @@ _LIMIT_COLUMNS = ("max_tokens",)
 
 @dataclass(frozen=True, slots=True)
 class TokenColumns:
-    """tokens: any integer type [T]; offsets: int64 [n + 1]; the others float64 [n], -1 where null, None if no column."""
+    """tokens: any integer type [T]; offsets: int64 [n + 1]; the others float64 [n], -1 where null; None: no column."""
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
