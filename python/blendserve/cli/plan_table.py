@@ -41,8 +41,8 @@ def _rows(figures: dict[str, Any]) -> dict[str, str]:
     }
     if figures["predicted_cost"] is not None:
         rows["cost"] = f"{_amount(figures['predicted_cost'])} at {figures['price_per_hour']:g} per hour"
-    stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in figures["preprocess_s"].items())
-    rows["preprocessing"] = stages
+    stages = ", ".join(f"{name} {seconds:.2f}" for name, seconds in figures["preprocess_s"].items())
+    rows["preprocessing"] = f"{stages} s"
     return rows
 
 
