@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,7 +24,6 @@ __all__ = ["plan"]
 
 _DEFAULT_HARDWARE = "h100-sxm-80gb"
 _MAX_SHOWN_ERRORS = 5
-_FILE_WIDTH = 200  # columns
 
 
 def plan(
@@ -102,17 +101,9 @@ def plan(
             figures = plan_figures(planned, job, hardware=hardware, tp=tp, price_per_hour=price_per_hour)
             display.phase("writing")
             outputs.write(planned.plan, planned.prompts, source, figures)
-        _show_table(figures)
+        Console().print(plan_table(figures), markup=False, highlight=False, soft_wrap=True)
         if planned.prompts.bad_rows:
             raise typer.Exit(FAILED_ROWS)
-
-
-def _show_table(figures: dict[str, Any]) -> None:
-    """On stdout; a file gets no line that is cut for the sake of a terminal."""
-    out = Console(markup=False, highlight=False)
-    if not out.is_terminal:
-        out.width = _FILE_WIDTH
-    out.print(plan_table(figures))
 
 
 def _show_errors(console: Console, errors: Sequence[RowError]) -> None:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
 __all__ = ["plan_table"]
 
 _BALANCED = (0.8, 1.25)  # densities whose two resources are both busy at least four fifths of the time
 
 
-def plan_table(figures: dict[str, Any]) -> Table:
-    """`figures` are those of `--json`."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _rows(figures).items():
-        table.add_row(name, value)
-    return table
+def plan_table(figures: dict[str, Any]) -> str:
+    """One line each. `figures` are those of `--json`."""
+    return "\n".join(f"{name:<15} {value}" for name, value in _rows(figures).items())
 
 
 def _rows(figures: dict[str, Any]) -> dict[str, str]:
