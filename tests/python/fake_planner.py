@@ -9,25 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KNOWN_MODELS = ("llama-3.1-8b", "qwen2.5-7b")
-KNOWN_DEVICES = ("a100-sxm-80gb", "h100-sxm-80gb")
-
-
-@dataclass(frozen=True)
-class FakeSpec:
-    name: str
-
-    @staticmethod
-    def named(name: str, **_: Any) -> FakeSpec:
-        if name not in KNOWN_MODELS + KNOWN_DEVICES:
-            raise ValueError(f"{name!r} is not known; known are {', '.join(KNOWN_MODELS)}")
-        return FakeSpec(name)
-
-    @staticmethod
-    def from_hf(folder: Path) -> FakeSpec:
-        assert (folder / "config.json").is_file()
-        return FakeSpec(folder.name)
-
 
 @dataclass(frozen=True)
 class FakeReport:

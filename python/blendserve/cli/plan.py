@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from blendserve._core import named_devices
 from blendserve.cli.exit_status import FAILED_ROWS, exit_status
 from blendserve.cli.plan_outputs import PlanOutputs
 from blendserve.cli.plan_table import plan_table
@@ -41,7 +42,7 @@ def plan(
         typer.Option(
             "--model",
             metavar="DIR|NAME",
-            help="A Hugging Face model folder or a known model [default: smollm2-135m-instruct].",
+            help="A model folder or a well-known model such as llama-3.1-8b [default: smollm2-135m-instruct].",
         ),
     ] = None,
     tokenizer: Annotated[
@@ -52,7 +53,9 @@ def plan(
             help="Whose tokenizer and chat template [default: the model folder's, or smollm2-135m-instruct's].",
         ),
     ] = None,
-    hardware: Annotated[str, typer.Option("--hardware", metavar="NAME", help="The device.")] = _DEFAULT_HARDWARE,
+    hardware: Annotated[
+        str, typer.Option("--hardware", metavar="NAME", help=f"The device: {', '.join(named_devices())}.")
+    ] = _DEFAULT_HARDWARE,
     tp: Annotated[int, typer.Option("--tp", metavar="N", min=1, help="Devices that share the model.")] = 1,
     mean_output: Annotated[
         float | None,

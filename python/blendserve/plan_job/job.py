@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import blendserve as bs
 from blendserve.errors import UserError
 from blendserve.io.token_files import is_token_file
+from blendserve.models import resolve_model
 from blendserve.plan_job.models import PlannedModel
 from blendserve.plan_job.output_lengths import DEFAULT_OUTPUT_LEN
 from blendserve.plan_job.prompts import JobPrompts
@@ -70,6 +71,7 @@ class PlanJob:
     def _read(self, source: Path, observer: PlanObserver) -> JobPrompts:
         if is_token_file(self.input):
             return read_tokens(self.input, mean_output=self.mean_output)
+        tokenizer_dir = resolve_model(self.model.tokenizer_name)
         _leave_torch_out()
         try:
             from blendserve.plan_job.read_batch import read_batch
@@ -79,7 +81,7 @@ class PlanJob:
         return read_batch(
             source,
             self.input,
-            Tokenizer.load(self.model.tokenizer_dir),
+            Tokenizer.load(tokenizer_dir),
             mean_output=self.mean_output,
             on_progress=observer.reading,
         )
