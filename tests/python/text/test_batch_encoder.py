@@ -17,7 +17,7 @@ from tiny_models import build_tokenizer
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 TRAINING = ["the quick brown fox jumps over the lazy dog. it is a dog, is it? a fox it is. " * 20]
-MARKS = ["<s>", "</s>", "<|a|>", "<|a|><|b|>", "<|ab", "word", "<l>", "<r>", "<w>", "<n>", "<‖x▁y‖>"]
+MARKS = ["<s>", "</s>", "<|a|>", "<|b|>", "<|a|><|b|>", "<|ab", "word", "<l>", "<r>", "<w>", "<n>", "<‖x▁y‖>"]
 BITS = [*MARKS, " ", "  ", "\n", "the", " fox", "It is.", "é", "日本", "<", "|>", "_", "▁", "\u2028", "A"]
 TEXTS = st.lists(st.lists(st.sampled_from(BITS), max_size=12).map("".join), max_size=6)
 
@@ -25,6 +25,7 @@ FLAGGED = [
     AddedToken("<s>", special=True, normalized=False),
     AddedToken("</s>", special=True, normalized=False),
     AddedToken("<|a|>", normalized=False),
+    AddedToken("<|b|>", normalized=False),
     AddedToken("<|a|><|b|>", normalized=False),
     AddedToken("<|ab", normalized=False),
     AddedToken("word", normalized=False),
@@ -110,7 +111,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return BUILDERS[request.param]()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(batches=st.lists(TEXTS, max_size=3), special=st.booleans())
 def test_every_tokenizer_gives_the_ids_of_encode_batch(
     tokenizer: Tokenizer, batches: list[list[str]], special: bool
@@ -122,7 +123,7 @@ def test_every_tokenizer_gives_the_ids_of_encode_batch(
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(
         st.lists(
