@@ -79,7 +79,6 @@ def plan(
     split_budget: Annotated[
         float, typer.Option(metavar="X", help="How much sharing may be given up for a better blend, 0 to 1.")
     ] = 0.01,
-    seed: Annotated[int, typer.Option(metavar="N", help="For the sampled choices of the plan.")] = 0,
 ) -> None:
     """Plan a job without running it: what is shared, what bounds it, how long it takes, in which order to run it."""
     console = Console(stderr=True)
@@ -94,7 +93,6 @@ def plan(
             device=named_device(hardware, tp),
             mean_output=mean_output,
             split_budget=split_budget,
-            seed=seed,
         )
         with ProgressDisplay(console) as display, input_file(input_path) as source:
             planned = job.run(source, display)

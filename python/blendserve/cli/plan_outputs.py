@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import blendserve as bs
 from blendserve.errors import UserError
 from blendserve.io.paths import check_new_file
 from blendserve.io.token_files import is_token_file
 from blendserve.plan_job.prompts import JobPrompts
 from blendserve.plan_job.row_order import emit_rows, rows_in_order, write_order
+from blendserve.planning import Plan
 
 __all__ = ["PlanOutputs"]
 
@@ -44,7 +44,7 @@ class PlanOutputs:
         if self.plot is not None:
             _check_picture(self.plot)
 
-    def write(self, plan: bs.Plan, prompts: JobPrompts, source: Path, figures: dict[str, Any]) -> None:
+    def write(self, plan: Plan, prompts: JobPrompts, source: Path, figures: dict[str, Any]) -> None:
         """`source` is a file with the bytes of the input."""
         rows = rows_in_order(plan.order, prompts)
         writers: dict[str, Callable[[str], None]] = {
@@ -76,7 +76,7 @@ def _check_picture(path: str) -> None:
         raise UserError(f"plot {path} needs matplotlib: pip install 'blendserve[plan]'")
 
 
-def _draw(path: str, plan: bs.Plan, figures: dict[str, Any]) -> None:
+def _draw(path: str, plan: Plan, figures: dict[str, Any]) -> None:
     from blendserve.report.icicle import draw_icicle
 
     title = f"{figures['num_requests']:,} requests, {figures['model']} on {figures['hardware']}"

@@ -40,5 +40,4 @@ def plan_figures(
         "hardware": hardware,
         "tp": tp,
         "split_budget": job.split_budget,
-        "seed": job.seed,
     }

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import blendserve as bs
+import numpy as np
+
 from blendserve.errors import UserError
 from blendserve.io.token_files import is_token_file
 from blendserve.models import resolve_model
 from blendserve.plan_job.models import PlannedModel
-from blendserve.plan_job.output_lengths import DEFAULT_OUTPUT_LEN
+from blendserve.plan_job.output_lengths import DEFAULT_OUTPUT_LEN, UNLIMITED
 from blendserve.plan_job.prompts import JobPrompts
 from blendserve.plan_job.read_tokens import read_tokens
+from blendserve.planning import Plan, plan
+from blendserve.specs import DeviceSpec
 
 if TYPE_CHECKING:
     from blendserve.plan_job.read_batch import ReadProgress
@@ -37,7 +40,7 @@ class PlannedJob:
     """`plan` is None if all rows are bad. `tokenize_s`: wall time of reading and tokenizing, which overlap."""
 
     prompts: JobPrompts
-    plan: bs.Plan | None
+    plan: Plan | None
     tokenize_s: float
 
 
@@ -51,10 +54,9 @@ class PlanJob:
 
     input: str
     model: PlannedModel
-    device: bs.DeviceSpec
+    device: DeviceSpec
     mean_output: float | None
     split_budget: float
-    seed: int
 
     def run(self, source: Path, observer: PlanObserver) -> PlannedJob:
         """`source` is a file with the bytes of the input.
@@ -86,18 +88,21 @@ class PlanJob:
             on_progress=observer.reading,
         )
 
-    def _plan(self, prompts: JobPrompts) -> bs.Plan:
-        return bs.plan(
-            prompts.tokens,
-            prompts.offsets,
-            prompts.output_lengths,
-            model=self.model.spec,
-            device=self.device,
-            prior_output_len=self.mean_output or DEFAULT_OUTPUT_LEN,
-            max_output_lengths=prompts.max_output_lengths,
-            split_budget=self.split_budget,
-            seed=self.seed,
-        )
+    def _plan(self, prompts: JobPrompts) -> Plan:
+        limits = prompts.max_output_lengths
+        try:
+            return plan(
+                prompts.tokens,
+                prompts.offsets,
+                prompts.output_lengths,
+                model=self.model.spec,
+                device=self.device,
+                prior_output_len=self.mean_output or DEFAULT_OUTPUT_LEN,
+                max_output_lengths=limits if np.any(limits < UNLIMITED) else None,
+                split_budget=self.split_budget,
+            )
+        except ValueError as error:  # such as a model that does not fit the device
+            raise UserError(str(error)) from error
 
 
 def _leave_torch_out() -> None:

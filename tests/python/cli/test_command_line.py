@@ -16,7 +16,7 @@ OPTIONS = {
 
 PLAN_OPTIONS = {
     "--input", "--model", "--tokenizer", "--hardware", "--tp", "--mean-output", "--price-per-hour", "--order", "--emit",
-    "--json", "--plot", "--save", "--split-budget", "--seed", "--help",
+    "--json", "--plot", "--save", "--split-budget", "--help",
 }  # fmt: skip
 
 

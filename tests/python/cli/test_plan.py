@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import blendserve as bs
 import numpy as np
 import pytest
 from batch_jobs import Ended, chat, completion, invoke
 from blendserve.text.tokenizer import Tokenizer
-from fake_planner import FakePlanner
+from fake_planner import REPORT, FakePlanner
 
 DEFAULT_HARDWARE = "h100-sxm-80gb"
 
@@ -22,7 +21,7 @@ DEFAULT_HARDWARE = "h100-sxm-80gb"
 @pytest.fixture(autouse=True)
 def planner(monkeypatch: pytest.MonkeyPatch) -> FakePlanner:
     planner = FakePlanner()
-    monkeypatch.setattr(bs, "plan", planner, raising=False)
+    monkeypatch.setattr("blendserve.plan_job.job.plan", planner)
     return planner
 
 
@@ -49,7 +48,7 @@ def test_the_planner_gets_prompts_lengths_and_limits(requests: Path, model_dir: 
         + chat("chat", ignore_eos=True)
         + completion("ids", [7, 8], n=2, temperature=1, expected_output_tokens=3)
     )
-    run("-i", requests, "--model", model_dir, "--mean-output", 80, "--split-budget", 0.05, "--seed", 7)
+    run("-i", requests, "--model", model_dir, "--mean-output", 80, "--split-budget", 0.05)
     tokenizer = Tokenizer.load(model_dir)
     assert tokenizer is not None
     (call,) = planner.calls
@@ -57,29 +56,19 @@ def test_the_planner_gets_prompts_lengths_and_limits(requests: Path, model_dir: 
     assert call["rows"] == [tokenizer.encode("fox"), tokenizer.encode_chat([message], {}), [7, 8], [7, 8]]
     assert call["output_lengths"] == [-1, 4, 3, 3]
     assert call["max_output_lengths"].tolist() == [9, 4, 4, 4]
-    assert (call["prior_output_len"], call["split_budget"], call["seed"]) == (80, 0.05, 7)
+    assert (call["prior_output_len"], call["split_budget"]) == (80, 0.05)
     assert (call["model"].name, call["device"].name) == (model_dir.name, DEFAULT_HARDWARE)
 
 
 def test_the_json_has_the_report_and_what_it_holds_for(requests: Path, model_dir: Path, tmp_path: Path) -> None:
     requests.write_bytes(completion("a", [1, 2]) + completion("b", [1], n=2, temperature=1) + b"bad\n")
-    figures = figures_of(
-        tmp_path, "-i", requests, "--model", model_dir, "--tp", 2, "--price-per-hour", 40, "--seed", 3, code=1
-    )
+    figures = figures_of(tmp_path, "-i", requests, "--model", model_dir, "--tp", 2, "--price-per-hour", 40, code=1)
     assert figures["preprocess_s"].pop("tokenize") > 0
     assert figures == {
+        **REPORT,
         "num_requests": 3,
         "prompt_tokens": 4,
         "unique_prompt_tokens": 2,
-        "sharing_ratio_optimal": 0.5,
-        "sharing_ratio_planned": 0.49,
-        "density": 1.3,
-        "num_nodes": 5,
-        "num_splits": 1,
-        "t_comp_s": 130,
-        "t_mem_s": 100,
-        "ideal_s": 130,
-        "practical_s": 180,
         "preprocess_s": {"build": 0.1, "estimate": 0.2, "sort": 0.3, "split": 0.4},
         "num_rows": 3,
         "num_failed": 1,
@@ -94,7 +83,6 @@ def test_the_json_has_the_report_and_what_it_holds_for(requests: Path, model_dir
         "hardware": DEFAULT_HARDWARE,
         "tp": 2,
         "split_budget": 0.01,
-        "seed": 3,
     }
 
 
@@ -190,9 +178,9 @@ def test_bad_rows_are_named_and_the_others_planned(requests: Path, planner: Fake
 def test_a_file_of_token_ids_needs_neither_torch_nor_a_tokenizer(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.ones((2, 3), dtype=np.int32))
     code = (
-        "import sys, blendserve as bs\n"
+        "import sys, blendserve.plan_job.job as job\n"
         "from fake_planner import FakePlanner\n"
-        "bs.plan = FakePlanner()\n"
+        "job.plan = FakePlanner()\n"
         "from blendserve.cli.main import app\n"
         f"try: app(['plan', '-i', {str(tmp_path / 'rows.npy')!r}, '--model', 'llama-3.1-8b'])\n"
         "except SystemExit as end: print(end.code, sorted({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))"
@@ -205,9 +193,9 @@ def test_a_file_of_token_ids_needs_neither_torch_nor_a_tokenizer(tmp_path: Path)
 def test_a_file_of_texts_leaves_torch_out_and_says_nothing_of_it(requests: Path, model_dir: Path) -> None:
     requests.write_bytes(completion("a", "fox") + chat("b"))
     code = (
-        "import sys, blendserve as bs\n"
+        "import sys, blendserve.plan_job.job as job\n"
         "from fake_planner import FakePlanner\n"
-        "bs.plan = FakePlanner()\n"
+        "job.plan = FakePlanner()\n"
         "from blendserve.cli.main import app\n"
         f"try: app(['plan', '-i', {str(requests)!r}, '--model', {str(model_dir)!r}])\n"
         "except SystemExit as end: print(end.code, sys.modules.get('torch'))"
