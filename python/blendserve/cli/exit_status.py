@@ -21,7 +21,6 @@ FAILED_ROWS = 1
 _BAD_USAGE = 2
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
-_STOPPED = "stopped; the rows finished so far are written: run the same command again to answer the rest"
 
 
 class _Terminated(BaseException):
@@ -29,8 +28,8 @@ class _Terminated(BaseException):
 
 
 @contextmanager
-def exit_status(console: Console) -> Iterator[None]:
-    """Turns the errors and signals of a command into messages and exit codes."""
+def exit_status(console: Console, *, stopped: str) -> Iterator[None]:
+    """Turns the errors and signals of a command into messages and exit codes; `stopped` is what a signal leaves."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
@@ -38,7 +37,7 @@ def exit_status(console: Console) -> Iterator[None]:
         console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(_BAD_USAGE) from None
     except (KeyboardInterrupt, _Terminated) as stop:
-        console.print(_STOPPED, soft_wrap=True)
+        console.print(stopped, soft_wrap=True)
         raise typer.Exit(_TERMINATED if isinstance(stop, _Terminated) else _INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from blendserve import __version__
+from blendserve.cli.plan import plan
 from blendserve.cli.run import run
 
 __all__ = ["app"]
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(plan)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,6 +19,8 @@ from blendserve.openmp import let_idle_threads_sleep
 
 __all__ = ["run"]
 
+_STOPPED = "stopped; the rows finished so far are written: run the same command again to answer the rest"
+
 
 def run(
     input_path: Annotated[
@@ -54,7 +56,7 @@ def run(
 ) -> None:
     """Answer every request of a file in the OpenAI Batch format."""
     console = Console(stderr=True)
-    with exit_status(console):
+    with exit_status(console, stopped=_STOPPED):
         if metrics is not None:
             check_metrics_path(metrics, input_path, output_path)
         config = EngineConfig(

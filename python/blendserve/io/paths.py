@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 from blendserve.errors import UserError
 
-__all__ = ["STANDARD_STREAM", "check_metrics_path", "check_paths", "open_input"]
+__all__ = ["STANDARD_STREAM", "check_metrics_path", "check_new_file", "check_paths", "input_file", "open_input"]
 
 STANDARD_STREAM = "-"
+
+_COPY_BYTES = 1024 * 1024
 
 
 @contextmanager
@@ -37,20 +41,42 @@ def _open_file(path: str) -> BinaryIO:
         raise UserError(f"input {path} cannot be read: {error.strerror}; check its permissions") from None
 
 
+@contextmanager
+def input_file(path: str) -> Iterator[Path]:
+    """The input as a file that can be read more than once: standard input is copied to a temporary one.
+
+    Raises `UserError` if it cannot be read.
+    """
+    with open_input(path) as source:
+        if path != STANDARD_STREAM:
+            yield Path(path)
+            return
+        with NamedTemporaryFile(prefix="blendserve-stdin-") as copy:
+            shutil.copyfileobj(source, copy, _COPY_BYTES)
+            copy.flush()
+            yield Path(copy.name)
+
+
 def check_paths(input_path: str, output_path: str) -> None:
     """Raises `UserError` if results cannot be written to `output_path`; creates and changes nothing."""
-    if output_path == STANDARD_STREAM:
-        return
-    _check_writable("output", output_path)
-    _refuse_same_file("output", output_path, "input", input_path)
+    if output_path != STANDARD_STREAM:
+        check_new_file("output", output_path, {"input": input_path})
 
 
 def check_metrics_path(metrics_path: str, input_path: str, output_path: str) -> None:
     """Raises `UserError` if closing figures cannot be written to `metrics_path`; creates and changes nothing."""
-    _check_writable("metrics", metrics_path)
-    _refuse_same_file("metrics", metrics_path, "input", input_path)
-    if output_path != STANDARD_STREAM:
-        _refuse_same_file("metrics", metrics_path, "output", output_path)
+    output = {} if output_path == STANDARD_STREAM else {"output": output_path}
+    check_new_file("metrics", metrics_path, {"input": input_path, **output})
+
+
+def check_new_file(name: str, path: str, others: Mapping[str, str]) -> None:
+    """Raises `UserError` if the file that is to be the `name` cannot be written or is one of `others`, also by name.
+
+    Creates and changes nothing. An input "-" is the file that standard input is redirected from, if any.
+    """
+    _check_writable(name, path)
+    for other_name, other_path in others.items():
+        _refuse_same_file(name, path, other_name, other_path)
 
 
 def _check_writable(name: str, path: str) -> None:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from blendserve.errors import ModelError, RequestError
+from blendserve.text.batch_encoder import BatchEncoder
 from blendserve.text.token_bytes import TokenBytes
 
 __all__ = ["Tokenizer"]
@@ -88,6 +89,10 @@ class Tokenizer:
             _check_unicode(text, f"prompt {index}")
         return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=True)]
 
+    def batch_encoder(self) -> BatchEncoder:
+        """For the many texts of one job; remembers what repeats among them."""
+        return BatchEncoder(self._backend)
+
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], template_kwargs: Mapping[str, Any]) -> list[int]:
         """Token ids of the rendered messages, ready for the assistant's answer.
 
@@ -95,12 +100,11 @@ class Tokenizer:
         what they mean in transformers. Raises `RequestError` when the model has no template, a kwarg is reserved, or
         the template refuses the messages.
         """
-        text = self._render_chat(messages, template_kwargs)
-        _check_unicode(text, "the chat")
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(self.render_chat(messages, template_kwargs), add_special_tokens=False).ids
         return ids
 
-    def _render_chat(self, messages: Sequence[Mapping[str, Any]], template_kwargs: Mapping[str, Any]) -> str:
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], template_kwargs: Mapping[str, Any]) -> str:
+        """The text that `encode_chat` encodes, special tokens written out; raises as it does."""
         if self._pretrained.chat_template is None:
             raise RequestError(
                 "the model has no chat template; send the prompt as text to /v1/completions",
@@ -124,6 +128,7 @@ class Tokenizer:
                 code="chat_template_error",
                 param="messages",
             ) from error
+        _check_unicode(text, "the chat")
         return str(text)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -14,6 +14,11 @@ OPTIONS = {
     "--kv-memory", "--seed", "--resume", "--no-resume", "--metrics", "--help",
 }  # fmt: skip
 
+PLAN_OPTIONS = {
+    "--input", "--model", "--tokenizer", "--hardware", "--tp", "--mean-output", "--price-per-hour", "--order", "--emit",
+    "--json", "--plot", "--save", "--split-budget", "--help",
+}  # fmt: skip
+
 
 def test_the_version_is_the_packages() -> None:
     ended = invoke("--version")
@@ -38,6 +43,14 @@ def test_the_help_of_run_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> 
     ended = invoke("run", "--help")
     assert ended.code == 0
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == OPTIONS
+
+
+def test_the_help_of_plan_lists_every_option_and_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = invoke("plan", "--help")
+    assert ended.code == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == PLAN_OPTIONS
+    assert "h100-sxm-80gb" in ended.out.decode()
 
 
 def test_an_unknown_command_is_named() -> None:

@@ -12,6 +12,7 @@ from batch_jobs import Job, completion, start
 from blendserve._core import StepScheduler
 from blendserve.batch import JobProgress
 from blendserve.cli.progress import ProgressDisplay
+from blendserve.plan_job.read_batch import ReadProgress
 from rich.console import Console
 
 
@@ -68,6 +69,18 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch: pytest.MonkeyPatc
         " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:02:20",
         " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA ?",
     ]
+
+
+def test_tokenizing_shows_rows_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: times[-1])
+    out = io.StringIO()
+    with ProgressDisplay(Console(file=out, width=40)) as display:
+        display.phase("tokenizing")
+        for seconds, bytes_done in ((1.0, 100), (10.0, 400)):
+            times.append(100.0 + seconds)
+            display.reading(ReadProgress(bytes_done, 2000, 7 * bytes_done, 50 * bytes_done))
+    assert out.getvalue().splitlines() == ["tokenizing ...", " 20% 2,800 rows, 2,000 tokens/s, ETA 0:00:40"]
 
 
 def test_a_job_that_is_not_on_a_terminal_names_its_phases(job: Job) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from blendserve.errors import UserError
-from blendserve.io.paths import check_paths, open_input
+from blendserve.io.paths import check_paths, input_file, open_input
 
 
 def test_the_input_is_opened_and_closed(tmp_path: Path) -> None:
@@ -24,6 +24,19 @@ def test_a_dash_is_standard_input_and_stays_open(monkeypatch: pytest.MonkeyPatch
     with open_input("-") as source:
         assert source.readline(10) == b"one\n"
     assert not source.closed
+
+
+def test_an_input_that_is_read_twice_is_the_file_or_a_copy_of_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"one\n")
+    with input_file(str(path)) as file:
+        assert file == path
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two\n")))
+    with input_file("-") as file:
+        assert [file.read_bytes(), file.read_bytes()] == [b"two\n"] * 2
+    assert not file.exists()
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
