@@ -85,7 +85,7 @@ void paged_attention(const py::object& q, const py::object& kv, const py::object
                                    .kv_dtype = cache.dtype};
   params.block_table = indices<BlockId>("block_table", block_table, params.block_indptr[num_seqs]);
   const py::gil_scoped_release release;
-  cpu::paged_attention(params, cpu::default_thread_pool());
+  cpu::paged_attention(params, default_thread_pool());
 }
 
 void kv_append(const py::object& k, const py::object& v, const py::object& kv, const py::array& slot_mapping) {
@@ -104,12 +104,12 @@ void kv_append(const py::object& k, const py::object& v, const py::object& kv, c
                                    .layout = cache.layout,
                                    .kv_dtype = cache.dtype};
   const py::gil_scoped_release release;
-  cpu::kv_append(params, cpu::default_thread_pool());
+  cpu::kv_append(params, default_thread_pool());
 }
 
 void set_num_threads(int num_threads) {
   const py::gil_scoped_release release;
-  cpu::default_thread_pool().resize(num_threads);
+  default_thread_pool().resize(num_threads);
 }
 
 }  // namespace
@@ -137,7 +137,7 @@ Raises ValueError when anything does not fit together; `kv` is then untouched.)"
   m.def("set_num_threads", &set_num_threads, py::arg("num_threads"),
         "Sets how many threads the CPU kernels use, the calling one among them; results do not depend on it.");
   m.def(
-      "num_threads", [] { return cpu::default_thread_pool().num_threads(); },
+      "num_threads", [] { return default_thread_pool().num_threads(); },
       "Threads the CPU kernels use; at first the CPUs this process may run on.");
   m.def("set_isa", &cpu::set_active_isa, py::arg("isa"),
         R"(Chooses the instruction set of the CPU kernels: "scalar", "avx2" or "auto" (the best here).)");

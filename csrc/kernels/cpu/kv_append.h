@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "base/kv_layout.h"
-#include "kernels/cpu/thread_pool.h"
+#include "base/thread_pool.h"
 
 namespace blendserve::cpu {
 

@@ -1,4 +1,4 @@
-#include "kernels/cpu/thread_pool.h"
+#include "base/thread_pool.h"
 
 #include <catch2/catch.hpp>
 #include <set>
@@ -7,7 +7,6 @@
 #include "base/error.h"
 
 using namespace blendserve;
-using namespace blendserve::cpu;
 
 TEST_CASE("every task runs exactly once, whatever the number of threads and tasks") {
   for (const int num_threads : {1, 2, 5}) {

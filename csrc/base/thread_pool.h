@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-namespace blendserve::cpu {
+namespace blendserve {
 
 // A fixed set of threads that pick up the tasks of one loop at a time. The calling thread takes part, so a pool of one
 // thread starts none. Calls from several threads run one after the other; a task must not call its own pool.
@@ -60,4 +60,4 @@ int num_usable_cpus();
 // The pool of the process, made at first use with num_usable_cpus() threads.
 ThreadPool& default_thread_pool();
 
-}  // namespace blendserve::cpu
+}  // namespace blendserve

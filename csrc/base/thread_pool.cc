@@ -1,4 +1,4 @@
-#include "kernels/cpu/thread_pool.h"
+#include "base/thread_pool.h"
 
 #ifdef __linux__
 #include <sched.h>
@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace blendserve::cpu {
+namespace blendserve {
 
 namespace {
 
@@ -132,4 +132,4 @@ ThreadPool& default_thread_pool() {
   return pool;
 }
 
-}  // namespace blendserve::cpu
+}  // namespace blendserve
