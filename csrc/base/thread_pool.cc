@@ -127,6 +127,13 @@ int num_usable_cpus() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+int threads_wanted(int num_threads) {
+  if (num_threads < 0) {
+    throw InvalidInput("num_threads is " + std::to_string(num_threads) + "; it must be 0 (all CPUs) or more");
+  }
+  return num_threads == 0 ? num_usable_cpus() : num_threads;
+}
+
 ThreadPool& default_thread_pool() {
   static ThreadPool pool(num_usable_cpus());
   return pool;

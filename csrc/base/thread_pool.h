@@ -57,6 +57,9 @@ class ThreadPool {
 // CPUs this process may run on, at least 1.
 int num_usable_cpus();
 
+// `num_threads`, or num_usable_cpus() for 0. Throws InvalidInput for less than 0.
+int threads_wanted(int num_threads);
+
 // The pool of the process, made at first use with num_usable_cpus() threads.
 ThreadPool& default_thread_pool();
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "bindings/numpy_view.h"
+#include "bindings/workload_view.h"
 #include "policy/baseline_policy.h"
 #include "sched/step_scheduler.h"
 
@@ -46,7 +47,7 @@ RequestId add_request(StepScheduler& scheduler, const std::vector<Token>& prompt
   return scheduler.add_requests(Workload::from_prompts({prompt_token_ids}), std::span(&limits, 1));
 }
 
-RequestId add_requests(StepScheduler& scheduler, const py::array& tokens, const py::array& offsets,
+RequestId add_requests(StepScheduler& scheduler, const py::object& tokens, const py::object& offsets,
                        const py::array& max_new_tokens, const py::array& stop_sets) {
   const auto lengths = span_of<std::int32_t>(max_new_tokens, "max_new_tokens");
   const auto sets = span_of<std::int32_t>(stop_sets, "stop_sets");
@@ -58,16 +59,7 @@ RequestId add_requests(StepScheduler& scheduler, const py::array& tokens, const 
   limits.reserve(lengths.size());
   for (std::size_t i = 0; i < lengths.size(); ++i) limits.push_back({lengths[i], sets[i]});
 
-  struct Buffers {
-    py::array tokens;
-    py::array offsets;
-  };
-  const std::shared_ptr<Buffers> owner(new Buffers{tokens, offsets}, [](Buffers* buffers) {
-    const py::gil_scoped_acquire gil;
-    delete buffers;
-  });
-  return scheduler.add_requests(
-      Workload(span_of<Token>(tokens, "tokens"), span_of<std::int64_t>(offsets, "offsets"), owner), limits);
+  return scheduler.add_requests(workload_of(tokens, offsets), limits);
 }
 
 py::object finish_reason(const StepScheduler& scheduler, RequestId id) {
