@@ -109,7 +109,7 @@ def against_sglang(options: Options) -> Report:
         "sglang_with_keys_s": lambda: peer.insert(peer.inputs(prompts)),
         **{
             f"build_s, threads {threads}": lambda threads=threads: bs.PrefixTree.build(
-                prompts.tokens, prompts.offsets, threads
+                prompts.tokens, prompts.offsets, num_threads=threads
             )
             for threads in options.threads
         },
