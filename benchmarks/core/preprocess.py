@@ -63,11 +63,17 @@ def describe() -> Report:
 
 def show(report: Report, indent: str = "  ") -> None:
     for name, value in report.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "target" not in value:
             print(f"{indent}{name}")
             show(value, indent + "  ")
         elif value is not None:
-            print(f"{indent}{name:28} {value:,.4g}" if isinstance(value, float) else f"{indent}{name:28} {value}")
+            print(f"{indent}{name:32} {as_text(value)}")
+
+
+def as_text(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{as_text(value['measured']):10} target {value['target']}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

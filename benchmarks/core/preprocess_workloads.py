@@ -117,7 +117,7 @@ def against_sglang(options: Options) -> Report:
     seconds = median_times_s(calls, options.repeats)
     build_s = seconds[f"build_s, threads {options.threads[-1]}"]
     return report | {
-        "sglang": options.sglang,
+        "sglang": Path(options.sglang).name,
         **seconds,
         "sglang tokens/s": len(prompts.tokens) / seconds["sglang_s"],
         "build tokens/s": len(prompts.tokens) / build_s,
