@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable
@@ -63,34 +64,38 @@ def ten_million(options: Options) -> Report:
     def short_prompts(num_requests: int) -> Prompts:
         return half_shared(num_requests, prefix_len=32, tail_len=(32, 32), unique_len=(64, 64))
 
-    return ten_fold(options, short_prompts, options.scaled(1_000_000), 10, "<= 12")
+    return many_fold(options, short_prompts, options.scaled(1_000_000), 10, "<= 12")
 
 
 def long_prefix(options: Options) -> Report:
     def long_prompts(num_requests: int) -> Prompts:
         return one_prefix(num_requests, prefix_len=32_000, tail_len=(16, 64))
 
-    return ten_fold(options, long_prompts, options.scaled(10_000), 2, "<= 2.5")
+    return many_fold(options, long_prompts, options.scaled(10_000), 2, "<= 2.5")
 
 
-def ten_fold(options: Options, make: Callable[[int], Prompts], num_requests: int, factor: int, target: str) -> Report:
-    """The plan of so many times more requests beside that of num_requests."""
-    few, many = (plan_times(make(count), options) for count in (num_requests, num_requests * factor))
-    ratio = {
-        f"time of {factor}x the requests, threads {threads}": beside(
-            many[f"plan_s, threads {threads}"] / few[f"plan_s, threads {threads}"], target
-        )
-        for threads in options.threads
+def many_fold(options: Options, make: Callable[[int], Prompts], num_requests: int, factor: int, target: str) -> Report:
+    """The plan of `factor` times as many requests beside that of num_requests; the sum shows how noisy the machine is."""
+    jobs = {count: make(count) for count in (num_requests, factor * num_requests)}
+    report: Report = {
+        f"{count} requests": sizes(prompts) | {"check": check_plan(prompts, plan(prompts))}
+        for count, prompts in jobs.items()
     }
-    return {"few": few, "many": many, **ratio}
-
-
-def plan_times(prompts: Prompts, options: Options) -> Report:
-    report = sizes(prompts) | {"check": check_plan(prompts, plan(prompts))}
-    calls = {
-        f"plan_s, threads {threads}": lambda threads=threads: plan(prompts, threads) for threads in options.threads
-    }
-    return report | median_times_s(calls, options.repeats)
+    for threads in options.threads:
+        calls: dict[str, Callable[[], object]] = {}
+        for count, prompts in jobs.items():
+            calls[f"sum {count}"] = prompts.tokens.sum
+            calls[f"plan {count}"] = functools.partial(plan, prompts, threads)
+        seconds = median_times_s(calls, options.repeats)
+        few, many = (seconds[f"plan {count}"] for count in jobs)
+        few_sum, many_sum = (seconds[f"sum {count}"] for count in jobs)
+        report[f"threads {threads}"] = {
+            "plan_s, fewer": few,
+            "plan_s, all": many,
+            "all / fewer": beside(many / few, target),
+            "numpy's sum, all / fewer": many_sum / few_sum,
+        }
+    return report
 
 
 def against_sglang(options: Options) -> Report:

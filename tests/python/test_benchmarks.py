@@ -26,8 +26,8 @@ def test_the_preprocessing_benchmark_checks_its_answers_and_reports_every_target
     assert list(report) == ["1m", "10m", "prefix", "paper"]
     assert report["1m"]["check"]["order"] == "permutation"
     assert report["1m"]["threads 1"]["plan / sum"]["target"] == "<= 6"
-    assert report["10m"]["many"]["num_requests"] == 10_000
-    assert report["prefix"]["few"]["check"]["sharing_ratio"] > 0.8
+    assert report["10m"]["10000 requests"]["num_requests"] == 10_000
+    assert report["prefix"]["10 requests"]["check"]["sharing_ratio"] > 0.8
     for name, sharing in (("#1", 0.35), ("#2", 0.35), ("#3", 0.05), ("#4", 0.05)):
         assert report["paper"][name]["sharing of tokens"]["measured"] == pytest.approx(sharing, abs=0.15)
 
