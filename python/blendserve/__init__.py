@@ -13,6 +13,7 @@ from blendserve.errors import BlendserveError, ModelError, RequestError, UserErr
 from blendserve.openmp import let_idle_threads_sleep
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.sampling_params import SamplingParams
+from blendserve.specs import DeviceSpec, ModelSpec
 
 if TYPE_CHECKING:
     from blendserve.llm import LLM
@@ -21,8 +22,10 @@ __all__ = [
     "LLM",
     "BlendserveError",
     "CompletionOutput",
+    "DeviceSpec",
     "EngineConfig",
     "ModelError",
+    "ModelSpec",
     "RequestError",
     "RequestOutput",
     "SamplingParams",

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "estimate/evidence.h"
+#include "tree/prefix_tree.h"
+
+namespace blendserve {
+
+struct QuantileConfig {
+  double q = 0.9;                  // in [0, 1]
+  std::int32_t min_evidence = 20;  // known lengths below a node, for its own quantile; 1 or more
+  double prior = 256.0;            // tokens, where nothing is known
+};
+
+// By row: the length that a share q of the requests like it does not exceed; a known length is its own quantile.
+//
+// It is the smallest known length with a share q of the evidence weight at or below it, among the known lengths below
+// the deepest ancestor that has min_evidence of them and at most half as many as the ancestor that would be taken
+// otherwise. (Halving keeps the work at m·log²(m) for m known lengths, however deep the tree.) Throws InvalidInput.
+std::vector<double> estimate_quantiles(const PrefixTree& tree, const KnownLengths& known, const QuantileConfig& config);
+
+}  // namespace blendserve

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <vector>
+
+#include "plan/request_costs.h"
+#include "tree/tree_layout.h"
+
+namespace blendserve {
+
+// The unique cost of every node's subtree: its own segment once, and all that lies below it. By NodeId; linear.
+std::vector<Cost> annotate(const TreeLayout& layout, const RequestCosts& costs);
+
+}  // namespace blendserve

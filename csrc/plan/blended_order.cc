@@ -1,0 +1,91 @@
+#include "plan/blended_order.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+#include <utility>
+
+namespace blendserve {
+namespace {
+
+struct Ending {
+  double step = 0;
+  std::int32_t row = 0;
+
+  friend bool operator>(const Ending& a, const Ending& b) {
+    return a.step != b.step ? a.step > b.step : a.row > b.row;
+  }
+};
+
+class Replay {
+ public:
+  Replay(const TreeLayout& layout, const RequestCosts& costs, DualScan scan, double step_tokens)
+      : costs_(costs), scan_(std::move(scan)), step_tokens_(step_tokens), new_tokens_(layout.rows.size()) {
+    order_.reserve(layout.rows.size());
+    for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
+      const std::int32_t row = layout.rows[leaf];
+      new_tokens_[static_cast<std::size_t>(row)] = costs.prompt_len(row) - layout.lcp[leaf];
+    }
+  }
+
+  std::vector<std::int32_t> run() && {
+    while (!scan_.is_exhausted()) {
+      end_requests();
+      scan_.begin_step();
+      if (!admit_step()) skip_idle_steps();
+      ++step_;
+    }
+    return std::move(order_);
+  }
+
+ private:
+  void end_requests() {
+    while (!running_.empty() && running_.top().step <= step_) {
+      scan_.release(running_.top().row);
+      running_.pop();
+    }
+  }
+
+  // Whether anything was admitted. A step always has room for one request, whatever decodes.
+  bool admit_step() {
+    double left = std::max(step_tokens_ - static_cast<double>(running_.size()), 1.0);
+    bool has_admitted = false;
+    while (left > 0) {
+      const auto candidate = scan_.next();
+      if (!candidate) break;
+      scan_.admit(candidate->row, candidate->side);
+      order_.push_back(candidate->row);
+      left -= new_tokens_[static_cast<std::size_t>(candidate->row)] + 1;
+      running_.push({step_ + std::max(1.0, costs_.output_len(candidate->row).mean), candidate->row});
+      has_admitted = true;
+    }
+    return has_admitted;
+  }
+
+  // Nothing can be admitted before a request ends or the left side has credit again.
+  void skip_idle_steps() {
+    const double until_credit = std::floor(-scan_.left_credit() / scan_.left_rate());
+    const double until_ending = running_.empty() ? until_credit : std::ceil(running_.top().step) - step_ - 1;
+    const double idle = std::min(until_credit, until_ending);
+    if (!(idle > 0)) return;
+    for (double skipped = 0; skipped < idle && scan_.left_credit() <= 0; ++skipped) scan_.begin_step();
+    step_ += idle;
+  }
+
+  const RequestCosts& costs_;
+  DualScan scan_;
+  double step_tokens_;
+  double step_ = 0;
+  std::vector<std::int32_t> new_tokens_;  // prompt tokens that a request computes, by row
+  std::priority_queue<Ending, std::vector<Ending>, std::greater<>> running_;
+  std::vector<std::int32_t> order_;
+};
+
+}  // namespace
+
+std::vector<std::int32_t> blended_order(const TreeLayout& layout, const RequestCosts& costs, DualScan scan,
+                                        double step_tokens) {
+  return Replay(layout, costs, std::move(scan), step_tokens).run();
+}
+
+}  // namespace blendserve

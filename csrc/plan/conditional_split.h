@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "plan/request_costs.h"
+#include "tree/tree_layout.h"
+
+namespace blendserve {
+
+struct SplitConfig {
+  double budget = 0.01;            // share of the prefix sharing, in tokens, that may be given up; 0..1
+  double tolerance = 1.0 / 64;     // a leaf is misplaced from this share of the job's work on
+  std::int32_t max_rounds = 4;
+
+  // Throws InvalidInput that names the value.
+  void validate() const;
+};
+
+enum class SplitStop : std::uint8_t {
+  kMonotone,  // C1: no leaf is misplaced any more
+  kBudget,    // C2: no split is affordable
+  kRounds,
+};
+
+struct SplitReport {
+  std::int64_t num_splits = 0;         // leaves that were cut out
+  std::int64_t num_copied_tokens = 0;  // prefix tokens that are computed twice because of it
+  std::int32_t num_rounds = 0;
+  SplitStop stop = SplitStop::kMonotone;
+};
+
+// PAPER.md's conditional node split. Leaves whose density belongs elsewhere are cut out and put, under a copy of their
+// prefix, below the effective root, where the sort then finds their place; the most displaced work per copied token
+// first, while the copied tokens stay within the budget. Beyond the paper, outliers of one tree that belong to the same
+// band of density share their copy, so that it is paid once. A leaf is cut out at most once.
+//
+// `layout` must be layer-sorted with `subtree` its annotation; both are again when it returns.
+SplitReport conditional_split(TreeLayout& layout, std::vector<Cost>& subtree, const RequestCosts& costs,
+                              const SplitConfig& config);
+
+}  // namespace blendserve

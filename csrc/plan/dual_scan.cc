@@ -1,0 +1,93 @@
+#include "plan/dual_scan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "perf/memory_partition.h"
+
+namespace blendserve {
+
+DualScan::DualScan(const TreeLayout& layout, const RequestCosts& costs, std::span<const ScanUnit> units,
+                   double root_density, double capacity_tokens)
+    : layout_(layout),
+      costs_(costs),
+      units_(units),
+      root_density_(root_density),
+      capacity_(capacity_tokens),
+      accounts_(layout.rows.size()),
+      positions_(layout.rows.size()),
+      num_left_(layout.num_leaves()),
+      right_(layout.num_leaves() - 1),
+      right_unit_(static_cast<std::int32_t>(units.size()) - 1) {
+  for (std::int32_t leaf = 0; leaf < num_left_; ++leaf) positions_[static_cast<std::size_t>(row_at(leaf))] = leaf;
+}
+
+void DualScan::begin_step() {
+  if (is_exhausted()) return;
+  const double rho_left = unit_density(left_unit_);
+  const double rho_right = unit_density(right_unit_);
+  is_blending_ = rho_right < rho_left && rho_right < root_density_ && root_density_ < rho_left;
+  if (!is_blending_) return;
+  right_limit_ = partition(capacity_, rho_left, rho_right, root_density_).right;
+  left_rate_ = costs_.model().t_kv() * (capacity_ * root_density_ - right_limit_ * rho_right);
+  left_credit_ = std::min(left_credit_ + left_rate_, left_rate_);
+}
+
+std::optional<ScanCandidate> DualScan::next() {
+  if (is_exhausted()) return std::nullopt;
+  if (!is_blending_ || left_credit_ > 0) return ScanCandidate{row_at(left_), ScanSide::kLeft};
+  const std::int32_t row = row_at(right_);
+  const bool has_room = right_charge_ + mean_occupancy(row) <= right_limit_;
+  if (has_room || right_charge_ <= 0) return ScanCandidate{row, ScanSide::kRight};
+  return std::nullopt;
+}
+
+void DualScan::admit(std::int32_t row, ScanSide side) {
+  mark_scanned(row);
+  account(row).side = side;
+  if (side == ScanSide::kRight) {
+    charge_right(row, mean_occupancy(row));
+  } else if (is_blending_) {
+    const std::int32_t leaf = positions_[static_cast<std::size_t>(row)];
+    left_credit_ -= costs_.leaf(row, layout_.leaf_parent_depth(leaf)).compute_s;
+  }
+}
+
+void DualScan::release(std::int32_t row) {
+  right_charge_ -= static_cast<double>(account(row).charge);
+  account(row).charge = 0;
+  account(row).side = ScanSide::kNone;
+}
+
+void DualScan::move_to_right(std::int32_t row) {
+  account(row).side = ScanSide::kRight;
+  charge_right(row, costs_.prompt_len(row) + costs_.output_len(row).mean);
+}
+
+void DualScan::drop(std::int32_t row) { mark_scanned(row); }
+
+void DualScan::mark_scanned(std::int32_t row) {
+  if (account(row).is_scanned) return;
+  account(row).is_scanned = true;
+  --num_left_;
+  skip_scanned();
+}
+
+void DualScan::skip_scanned() {
+  if (is_exhausted()) return;
+  while (account(row_at(left_)).is_scanned) ++left_;
+  while (account(row_at(right_)).is_scanned) --right_;
+  while (units_[static_cast<std::size_t>(left_unit_)].end <= left_) ++left_unit_;
+  while (units_[static_cast<std::size_t>(right_unit_)].begin > right_) --right_unit_;
+}
+
+void DualScan::charge_right(std::int32_t row, double tokens) {
+  account(row).charge = static_cast<float>(tokens);
+  right_charge_ += static_cast<double>(account(row).charge);
+}
+
+double DualScan::mean_occupancy(std::int32_t row) const {
+  return costs_.prompt_len(row) + costs_.output_len(row).mean / 2;
+}
+
+}  // namespace blendserve
