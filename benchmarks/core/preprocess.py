@@ -18,14 +18,23 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import blendserve as bs
 import numpy as np
-from preprocess_workloads import WORKLOADS, Options
+from against_sglang import against_sglang
+from jobs import one_million, paper_mixes
+from scaling import long_prefix, ten_million
+from workload import Options, Report
 
-Report = dict[str, Any]
+WORKLOADS: dict[str, Callable[[Options], Report]] = {
+    "1m": one_million,
+    "10m": ten_million,
+    "prefix": long_prefix,
+    "sglang": against_sglang,
+    "paper": paper_mixes,
+}
 
 
 def main() -> None:

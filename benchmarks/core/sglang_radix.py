@@ -73,10 +73,10 @@ def fetch(source: str, folder: Path) -> Path:
     """Unpacks SGLang's wheel, a path or a requirement for pip, below `folder`; none of its dependencies."""
     wheel = Path(source)
     if wheel.suffix != ".whl":
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), source]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        done = subprocess.run([*pip, "--dest", str(folder), source], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise NotInstalled(f"pip download {source}: {done.stderr.strip().splitlines()[-1]}")
+            raise NotInstalled(f"pip download {source}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
         wheel = next(folder.glob("sglang-*.whl"))
     if not wheel.exists():
         raise NotInstalled(f"{wheel} does not exist")
