@@ -80,8 +80,3 @@ def test_without_matplotlib_the_error_names_what_to_install(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 'blendserve\[plan\]'"):
         draw(random_view(10), tmp_path / "tree.png")
-
-
-def test_the_sharing_ratio_counts_each_segment_once() -> None:
-    assert tree_view((4, [6, 4], [1.0, 1.0]), (0, [10], [1.0])).sharing_ratio == 1 - (4 + 2 + 0 + 10) / 20
-    assert tree_view((0, [0], [1.0])).sharing_ratio == 0.0
