@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = ["COLOUR_SPAN", "colours_of", "log2_density"]
 
-COLOUR_SPAN = (
-    4.0  # the scale ends at densities of 1/16 and 16; one scale for all pictures, so that they can be compared
-)
+COLOUR_SPAN = 6.0  # densities of 1/64 to 64; one scale for all pictures, so that they can be compared
 ANCHORS = np.array([[8, 64, 129], [43, 140, 190], [203, 203, 203], [240, 129, 36], [140, 45, 4]]) / 255.0
 
 

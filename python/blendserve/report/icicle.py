@@ -94,12 +94,18 @@ def _draw_legend(figure: Figure, root_density: float) -> None:
     gradient = colours_of(np.linspace(-COLOUR_SPAN, COLOUR_SPAN, 512))[None]
     axes.imshow(gradient, extent=(-COLOUR_SPAN, COLOUR_SPAN, 1, 0), aspect="auto")
     axes.set_yticks([])
-    powers = range(-int(COLOUR_SPAN), int(COLOUR_SPAN) + 1)
-    axes.set_xticks(list(powers), ["≤ 1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8", "≥ 16"], fontsize=8)
+    axes.set_xticks([-6, -4, -2, 0, 2, 4, 6], ["≤ 1/64", "1/16", "1/4", "1", "4", "16", "≥ 64"], fontsize=8)
     axes.set_xlabel("compute time / memory time (density)", fontsize=8.5)
     axes.text(-0.01, 0.5, "memory-heavy", transform=axes.transAxes, ha="right", va="center", fontsize=9)
     axes.text(1.01, 0.5, "compute-heavy", transform=axes.transAxes, ha="left", va="center", fontsize=9)
     axes.text(0, 0.5, "balanced", ha="center", va="center", fontsize=8)
     mark = float(log2_density(np.array(root_density)))
     axes.plot([mark], [-0.3], marker="v", color="black", markersize=6, clip_on=False, scaley=False)
-    axes.text(mark, -0.7, f"whole job: {root_density:.3g}", ha="center", va="bottom", fontsize=8.5)
+    axes.text(
+        mark,
+        -0.7,
+        f"whole job: {root_density:.3g}, requests weighted by their time",
+        ha="center",
+        va="bottom",
+        fontsize=8.5,
+    )

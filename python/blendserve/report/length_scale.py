@@ -21,10 +21,10 @@ class LengthScale:
 
     @classmethod
     def of(cls, leaf_len: NDArray[np.int32]) -> LengthScale:
-        """The mildest power that puts the median prompt at least a third of the way down."""
+        """The mildest power that puts the median prompt at least a fifth of the way down."""
         max_len = max(1, int(leaf_len.max()))
         median = float(np.median(leaf_len)) / max_len
-        return cls(max_len, next((power for power in (1.0, 1 / 2, 1 / 3) if median**power >= 1 / 3), 1 / 3))
+        return cls(max_len, next((power for power in (1.0, 1 / 2, 1 / 3) if median**power >= 1 / 5), 1 / 3))
 
     def __call__(self, num_tokens: NDArray[np.integer]) -> NDArray[np.float64]:
         return np.asarray((num_tokens / self.max_len) ** self.exponent, np.float64)

@@ -20,7 +20,7 @@ __all__ = ["mark_shared_boxes"]
 MAX_OUTLINES, MAX_LABELS = 500, 12
 OUTLINED_SIZE = (6, 3)  # least width and height in pixels
 LABEL_HEIGHT, LETTER_WIDTH = 20, 9.5  # pixels
-DARK_LOG2 = 2.5  # beyond it, black letters cannot be read on the colour of a density
+DARK_LOG2 = 4.0  # beyond it, black letters cannot be read on the colour of a density
 
 
 def mark_shared_boxes(axes: Axes, view: TreeView, scale: LengthScale, width: int, height: int) -> None:

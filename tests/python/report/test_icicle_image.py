@@ -39,7 +39,7 @@ def test_a_pixel_of_many_requests_has_their_mean_density_and_the_strength_of_tho
 
 def test_an_infinite_density_has_the_colour_of_the_scales_end() -> None:
     image = tree_image(tree_view((0, [10], [np.inf])), LINEAR, width=1, height=1)
-    assert image[0, 0] == pytest.approx(pale(16.0))
+    assert image[0, 0] == pytest.approx(pale(64.0))
 
 
 def test_the_strip_shows_each_columns_requests_from_dense_to_light() -> None:
