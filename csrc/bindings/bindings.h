@@ -6,9 +6,11 @@ namespace blendserve::bindings {
 
 // One function per source file of this folder; module.cc calls them in order of dependency.
 void register_prefix_tree(pybind11::module_& m);
+void register_plan(pybind11::module_& m);
 void register_scheduler(pybind11::module_& m);
 void register_random(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
+void register_specs(pybind11::module_& m);
 void register_perf(pybind11::module_& m);
 
 }  // namespace blendserve::bindings

@@ -65,6 +65,12 @@ void register_prefix_tree(py::module_& m) {
                              "Nodes of the compressed trie: the root, and every place where prompts part or end.")
       .def_property_readonly("sharing_ratio", &PrefixTree::sharing_ratio, "1 - num_unique_tokens / num_prompt_tokens.")
       .def_property_readonly(
+          "prompt_lens",
+          [](const PrefixTree& self) {
+            return py::array_t<std::int32_t>(self.num_requests(), self.prompt_lens().data());
+          },
+          "int32 [n], tokens, by row.")
+      .def_property_readonly(
           "order", [](const PrefixTree& self) { return copy_of(self.layout().rows); },
           "int32 [n]: the rows by their tokens, depth first; a prefix comes before what it begins.")
       .def_property_readonly(

@@ -10,8 +10,10 @@
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "bindings/numpy_view.h"
+#include "bindings/planned_prompts.h"
 #include "bindings/workload_view.h"
 #include "policy/baseline_policy.h"
+#include "policy/paper_policy.h"
 #include "sched/step_scheduler.h"
 
 namespace py = pybind11;
@@ -19,26 +21,65 @@ namespace py = pybind11;
 namespace blendserve::bindings {
 namespace {
 
-StaticOrder order_named(const std::string& name) {
-  if (name == "fcfs") return StaticOrder::kFcfs;
-  if (name == "random") return StaticOrder::kRandom;
-  if (name == "dfs") return StaticOrder::kDfs;
-  throw InvalidInput("schedule is \"" + name + "\"; it must be one of fcfs, random, dfs");
+std::unique_ptr<SchedulingPolicy> baseline_named(const std::string& name, std::uint64_t seed) {
+  if (name == "fcfs") return std::make_unique<BaselinePolicy>(StaticOrder::kFcfs, seed);
+  if (name == "random") return std::make_unique<BaselinePolicy>(StaticOrder::kRandom, seed);
+  if (name == "dfs") return std::make_unique<BaselinePolicy>(StaticOrder::kDfs, seed);
+  if (name == "paper") throw InvalidInput("schedule \"paper\" needs a plan; pass the result of blendserve.plan");
+  throw InvalidInput("schedule is \"" + name + "\"; it must be one of fcfs, random, dfs, and with a plan paper");
+}
+
+// The plan's requests, each limited by max_new_tokens; where that is 0 only by what the KV cache has room for.
+void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree, std::span<const std::int32_t> max_new_tokens,
+                          std::int32_t stop_set) {
+  if (static_cast<std::int32_t>(max_new_tokens.size()) != tree.num_requests()) {
+    throw InvalidInput("max_new_tokens has " + std::to_string(max_new_tokens.size()) + " entries; the plan has " +
+                       std::to_string(tree.num_requests()) + " requests");
+  }
+  const std::int64_t capacity = scheduler.cache().num_blocks() * scheduler.config().block_size;
+  std::int32_t row = 0;
+  for (const Workload& window : tree.windows()) {
+    std::vector<LengthLimits> limits;
+    limits.reserve(static_cast<std::size_t>(window.size()));
+    for (std::int64_t i = 0; i < window.size(); ++i, ++row) {
+      const std::int64_t room = std::max<std::int64_t>(capacity - tree.prompt_len(row), 1);
+      const std::int32_t limit = max_new_tokens[static_cast<std::size_t>(row)];
+      limits.push_back({limit == 0 ? static_cast<std::int32_t>(std::min<std::int64_t>(room, INT32_MAX)) : limit, stop_set});
+    }
+    scheduler.add_requests(window, limits);
+  }
 }
 
 std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64_t num_blocks, std::int32_t block_size,
                                               std::int32_t max_batch_tokens, std::int32_t max_batch_requests,
-                                              std::optional<std::int32_t> max_chunk_tokens, const std::string& schedule,
-                                              std::uint64_t seed) {
-  if (!plan.is_none())
-    throw InvalidInput("plan must be None: this version has no planner; choose an order by schedule");
+                                              std::optional<std::int32_t> max_chunk_tokens,
+                                              const std::optional<std::string>& schedule, std::uint64_t seed,
+                                              const std::optional<py::array>& max_new_tokens,
+                                              const std::vector<Token>& stop_token_ids) {
   SchedulerConfig config;
   config.num_blocks = num_blocks;
   config.block_size = block_size;
   config.max_batch_tokens = max_batch_tokens;
   config.max_batch_requests = max_batch_requests;
   config.max_chunk_tokens = max_chunk_tokens.value_or(config.max_chunk_tokens);
-  return std::make_unique<StepScheduler>(config, std::make_unique<BaselinePolicy>(order_named(schedule), seed));
+  if (plan.is_none()) {
+    if (max_new_tokens || !stop_token_ids.empty()) {
+      throw InvalidInput("max_new_tokens and stop_token_ids belong to the requests of a plan; without one give them to "
+                         "add_request");
+    }
+    return std::make_unique<StepScheduler>(config, baseline_named(schedule.value_or("fcfs"), seed));
+  }
+  config.validate();
+  const PlannedPrompts planned = planned_prompts(plan);
+  const std::string name = schedule.value_or("paper");
+  auto scheduler = std::make_unique<StepScheduler>(
+      config, name == "paper"
+                  ? std::make_unique<PaperPolicy>(planned.plan, static_cast<double>(num_blocks * block_size))
+                  : baseline_named(name, seed));
+  const py::array limits = max_new_tokens ? *max_new_tokens : plan.attr("max_new_tokens").cast<py::array>();
+  add_planned_requests(*scheduler, *planned.tree, span_of<std::int32_t>(limits, "max_new_tokens"),
+                       scheduler->add_stop_set(stop_token_ids));
+  return scheduler;
 }
 
 RequestId add_request(StepScheduler& scheduler, const std::vector<Token>& prompt_token_ids, std::int32_t max_new_tokens,
@@ -127,10 +168,14 @@ void register_scheduler(py::module_& m) {
                             "One thread at a time may use it. Bad input raises ValueError.")
       .def(py::init(&make_scheduler), py::arg("plan") = py::none(), py::kw_only(), py::arg("num_blocks"),
            py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
-           py::arg("max_chunk_tokens") = py::none(), py::arg("schedule") = "fcfs", py::arg("seed") = 0,
+           py::arg("max_chunk_tokens") = py::none(), py::arg("schedule") = py::none(), py::arg("seed") = 0,
+           py::arg("max_new_tokens") = py::none(), py::arg("stop_token_ids") = std::vector<Token>{},
            "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
-           "a step, and of one request at most max_chunk_tokens (None: no such limit); schedule is fcfs, random (by "
-           "seed) or dfs. plan must be None.")
+           "a step, and of one request at most max_chunk_tokens (None: no such limit). schedule is fcfs (default), "
+           "random (by seed) or dfs.\n\n"
+           "With a blendserve.Plan its requests are added, request i as id i, and schedule may be and is by default "
+           "paper, its dual scanner. They end at one of stop_token_ids or after max_new_tokens (int32 [n], 0: as many "
+           "as the KV cache has room for; default plan.max_new_tokens).")
       .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
            "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")
       .def("add_request", &add_request, py::arg("prompt_token_ids"), py::kw_only(), py::arg("max_new_tokens"),

@@ -4,12 +4,12 @@
 #include <cmath>
 #include <numeric>
 #include <string>
-#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "estimate/evidence.h"
 #include "estimate/memory_spread.h"
+#include "estimate/pivotal_pass.h"
 #include "estimate/strata.h"
 
 namespace blendserve {
@@ -68,43 +68,10 @@ std::vector<double> memory_probabilities(const PrefixTree& tree, const SampleCon
   return sizes;
 }
 
-// One pass of ordered pivotal sampling (Deville 1998; Chauvet 2012) over the leaves of a stratum. Each new leaf duels
-// with the one that is carried: one takes as much of both probabilities as it can, up to 1, the other has the rest. It
-// keeps every inclusion probability and spreads the sample along the order, as a systematic pass does, but a pattern in
-// the order (say four variants of each question) cannot lock in with its step.
-class Pass {
- public:
-  // On the probabilities of a stratum that would have less than one sample.
-  double factor = 1.0;
-
-  // The leaf that is certain to be taken after the duel, or kNoLeaf.
-  std::int32_t duel(std::int32_t leaf, double probability, double draw) {
-    const double sum = carried_ + probability;
-    if (sum < 1.0) {
-      if (draw * sum < probability) leaf_ = leaf;
-      carried_ = sum;
-      return kNoLeaf;
-    }
-    carried_ = sum - 1.0;
-    if (draw * (2.0 - sum) <= 1.0 - probability && leaf_ != kNoLeaf) return std::exchange(leaf_, leaf);
-    return leaf;
-  }
-
-  // The leaf that is carried at the end is taken with the probability it has; a total of 1 may be rounded down.
-  std::int32_t finish(double draw) const { return draw < carried_ + kRounding ? leaf_ : kNoLeaf; }
-
-  static constexpr std::int32_t kNoLeaf = -1;
-
- private:
-  static constexpr double kRounding = 1e-6;
-
-  std::int32_t leaf_ = kNoLeaf;
-  double carried_ = 0.0;
-};
-
 // The passes by stratum; all strata beyond the limit share the last one.
 struct Passes {
-  std::vector<Pass> passes;
+  std::vector<PivotalPass> passes;
+  std::vector<double> factors;  // by pass, on probabilities: above 1 where there would be less than one sample
   std::vector<std::int32_t> of_stratum;
 };
 
@@ -117,6 +84,7 @@ Passes plan_passes(const Strata& strata, const std::vector<double>& probabilitie
   const double limit = std::max(2.0 * num_samples, kMinSampleLimit);
   Passes plan;
   plan.passes.resize(totals.size() + 1);
+  plan.factors.assign(plan.passes.size(), 1.0);
   plan.of_stratum.assign(totals.size(), strata.size());
   for (const std::int32_t stratum : strata_by_rank(strata)) {
     const auto index = static_cast<std::size_t>(stratum);
@@ -124,7 +92,7 @@ Passes plan_passes(const Strata& strata, const std::vector<double>& probabilitie
     if (num_samples + raised - totals[index] > limit) continue;
     num_samples += raised - totals[index];
     plan.of_stratum[index] = stratum;
-    plan.passes[index].factor = raised / totals[index];
+    plan.factors[index] = raised / totals[index];
   }
   return plan;
 }
@@ -140,12 +108,11 @@ LengthSample choose_sample(const PrefixTree& tree, const SampleConfig& config) {
                                                 : std::vector<double>(rows.size(), config.rate);
   Passes plan = plan_passes(strata, probabilities, config);
 
-  const auto pass_of = [&](std::size_t leaf) -> Pass& {
-    const auto stratum = static_cast<std::size_t>(strata.leaf_strata[leaf]);
-    return plan.passes[static_cast<std::size_t>(plan.of_stratum[stratum])];
+  const auto pass_of = [&](std::size_t leaf) {
+    return static_cast<std::size_t>(plan.of_stratum[static_cast<std::size_t>(strata.leaf_strata[leaf])]);
   };
   const auto probability_of = [&](std::size_t leaf) {
-    return std::min(1.0, pass_of(leaf).factor * probabilities[leaf]);
+    return std::min(1.0, plan.factors[pass_of(leaf)] * probabilities[leaf]);
   };
   struct Taken {
     std::int32_t row;
@@ -153,12 +120,13 @@ LengthSample choose_sample(const PrefixTree& tree, const SampleConfig& config) {
   };
   std::vector<Taken> taken;
   const auto take = [&](std::int32_t leaf) {
-    if (leaf == Pass::kNoLeaf) return;
+    if (leaf == PivotalPass::kNoLeaf) return;
     const auto index = static_cast<std::size_t>(leaf);
     taken.push_back({rows[index], 1.0 / probability_of(index)});
   };
   for (std::size_t leaf = 0; leaf < rows.size(); ++leaf) {
-    take(pass_of(leaf).duel(static_cast<std::int32_t>(leaf), probability_of(leaf), random_uniform(config.seed, leaf)));
+    PivotalPass& pass = plan.passes[pass_of(leaf)];
+    take(pass.duel(static_cast<std::int32_t>(leaf), probability_of(leaf), random_uniform(config.seed, leaf)));
   }
   for (std::size_t pass = 0; pass < plan.passes.size(); ++pass) {
     take(plan.passes[pass].finish(random_uniform(config.seed, rows.size() + pass)));

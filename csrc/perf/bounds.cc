@@ -29,14 +29,14 @@ void WorkloadSums::add_segment(double begin, double end) {
   unique_prompt_squares += (end - begin) * (end + begin);
 }
 
-void WorkloadSums::add_request(double prompt_len, double unshared_len, double output_len) {
-  const double steps = std::max(output_len - 1, 0.0);
-  const double output_reads = steps * (steps + 1) / 2;
+void WorkloadSums::add_request(double prompt_len, double unshared_len, double mean_output_len, double second_moment) {
+  const double steps = std::max(mean_output_len - 1, 0.0);
+  const double output_reads = std::max(second_moment - mean_output_len, 0.0) / 2;  // E[d·(d − 1)/2]
   num_requests += 1;
   decode_steps += steps;
   kv_reads += prompt_len * steps + output_reads;
   unshared_kv_reads += unshared_len * steps + output_reads;
-  max_output_len = std::max(max_output_len, output_len);
+  max_output_len = std::max(max_output_len, mean_output_len);
 }
 
 Bound bound(const CostModel& cost, const WorkloadSums& sums, std::int64_t num_replicas) {

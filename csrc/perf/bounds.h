@@ -20,11 +20,15 @@ struct WorkloadSums {
 
   // Segment [begin, end) of the prefix tree.
   void add_segment(double begin, double end);
-  // One request's decode steps, without cascade attention; the last unshared_len tokens of its prompt are its own.
-  void add_request(double prompt_len, double unshared_len, double output_len);
+  // One request's decode steps, which read prompt_len tokens of its prompt; unshared_len of them are its own. An output
+  // length that is an estimate has E[d] and E[d²].
+  void add_request(double prompt_len, double unshared_len, double mean_output_len, double second_moment);
+  void add_request(double prompt_len, double unshared_len, double output_len) {
+    add_request(prompt_len, unshared_len, output_len, output_len * output_len);
+  }
 };
 
-// Lower bounds of the time of a workload under any schedule.
+// Lower bounds of the time of a workload on one replica, under any schedule.
 struct Bound {
   double t_comp_s = 0;     // C = t_tok·(unique prompt tokens + decode steps) + t_attn·squares
   double t_mem_s = 0;      // Mm = t_kv·KV reads
@@ -33,7 +37,8 @@ struct Bound {
 };
 
 // On num_replicas times the device: C, Mm and N_min are divided by it, d_max and W (every replica reads the weights)
-// are not. W is that of a single token, the least there is in a mixture of experts. Throws InvalidInput for sums that
+// are not; which takes the replica with the longest output to read its share of the KV. W is that of a single token,
+// the least there is in a mixture of experts. Throws InvalidInput for sums that
 // are negative or not finite, and when the model leaves no room for KV.
 Bound bound(const CostModel& cost, const WorkloadSums& sums, std::int64_t num_replicas = 1);
 

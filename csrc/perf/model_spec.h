@@ -47,7 +47,7 @@ struct ModelSpec {
   // Bytes of KV cache a token takes in all layers: K and V, or the compressed latent and its rotary key.
   double kv_bytes_per_token() const;
   // FLOPs in all layers for one KV token read by MLA's decode attention, which works on the latent; 0 in other models,
-  // whose decode attention is bound by bandwidth on every device.
+  // whose decode attention counts as bound by bandwidth.
   double decode_flops_per_kv_token() const;
 
   bool operator==(const ModelSpec&) const = default;

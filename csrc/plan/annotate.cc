@@ -3,9 +3,7 @@
 #include <algorithm>
 
 namespace blendserve {
-namespace {
 
-// The longest expected output below every node.
 std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts& costs) {
   std::vector<double> longest(layout.nodes.size(), 0.0);
   const auto raise = [&](NodeId id, double len) {
@@ -18,8 +16,6 @@ std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts
   for (std::size_t id = 0; id + 1 < layout.nodes.size(); ++id) raise(layout.nodes[id].parent, longest[id]);
   return longest;
 }
-
-}  // namespace
 
 std::vector<Cost> annotate(const TreeLayout& layout, const RequestCosts& costs) {
   std::vector<Cost> subtree(layout.nodes.size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <queue>
 #include <utility>
 
@@ -29,23 +30,17 @@ class Replay {
   }
 
   std::vector<std::int32_t> run() && {
+    scan_.begin_steps();
     while (!scan_.is_exhausted()) {
+      const double num_steps = admit_step() ? 1.0 : steps_until_event();
+      step_ += num_steps;
+      scan_.begin_steps(num_steps);
       end_requests();
-      scan_.begin_step();
-      if (!admit_step()) skip_idle_steps();
-      ++step_;
     }
     return std::move(order_);
   }
 
  private:
-  void end_requests() {
-    while (!running_.empty() && running_.top().step <= step_) {
-      scan_.release(running_.top().row);
-      running_.pop();
-    }
-  }
-
   // Whether anything was admitted. A step always has room for one request, whatever decodes.
   bool admit_step() {
     double left = std::max(step_tokens_ - static_cast<double>(running_.size()), 1.0);
@@ -62,14 +57,18 @@ class Replay {
     return has_admitted;
   }
 
-  // Nothing can be admitted before a request ends or the left side has credit again.
-  void skip_idle_steps() {
-    const double until_credit = std::floor(-scan_.left_credit() / scan_.left_rate());
-    const double until_ending = running_.empty() ? until_credit : std::ceil(running_.top().step) - step_ - 1;
-    const double idle = std::min(until_credit, until_ending);
-    if (!(idle > 0)) return;
-    for (double skipped = 0; skipped < idle && scan_.left_credit() <= 0; ++skipped) scan_.begin_step();
-    step_ += idle;
+  // Until the left side has credit again or a request ends.
+  double steps_until_event() const {
+    const double until_credit = scan_.steps_until_credit();
+    if (running_.empty()) return until_credit;
+    return std::max(1.0, std::min(until_credit, std::ceil(running_.top().step - step_)));
+  }
+
+  void end_requests() {
+    while (!running_.empty() && running_.top().step <= step_) {
+      scan_.release(running_.top().row);
+      running_.pop();
+    }
   }
 
   const RequestCosts& costs_;

@@ -6,6 +6,11 @@
 #include "perf/memory_partition.h"
 
 namespace blendserve {
+namespace {
+
+constexpr double kNoCharge = 0.5;  // tokens: what rounding may leave when all charges are gone
+
+}  // namespace
 
 DualScan::DualScan(const TreeLayout& layout, const RequestCosts& costs, std::span<const ScanUnit> units,
                    double root_density, double capacity_tokens)
@@ -22,7 +27,7 @@ DualScan::DualScan(const TreeLayout& layout, const RequestCosts& costs, std::spa
   for (std::int32_t leaf = 0; leaf < num_left_; ++leaf) positions_[static_cast<std::size_t>(row_at(leaf))] = leaf;
 }
 
-void DualScan::begin_step() {
+void DualScan::begin_steps(double num_steps) {
   if (is_exhausted()) return;
   const double rho_left = unit_density(left_unit_);
   const double rho_right = unit_density(right_unit_);
@@ -30,7 +35,7 @@ void DualScan::begin_step() {
   if (!is_blending_) return;
   right_limit_ = partition(capacity_, rho_left, rho_right, root_density_).right;
   left_rate_ = costs_.model().t_kv() * (capacity_ * root_density_ - right_limit_ * rho_right);
-  left_credit_ = std::min(left_credit_ + left_rate_, left_rate_);
+  left_credit_ = std::min(left_credit_ + num_steps * left_rate_, left_rate_);
 }
 
 std::optional<ScanCandidate> DualScan::next() {
@@ -38,9 +43,11 @@ std::optional<ScanCandidate> DualScan::next() {
   if (!is_blending_ || left_credit_ > 0) return ScanCandidate{row_at(left_), ScanSide::kLeft};
   const std::int32_t row = row_at(right_);
   const bool has_room = right_charge_ + mean_occupancy(row) <= right_limit_;
-  if (has_room || right_charge_ <= 0) return ScanCandidate{row, ScanSide::kRight};
+  if (has_room || right_charge_ < kNoCharge) return ScanCandidate{row, ScanSide::kRight};
   return std::nullopt;
 }
+
+double DualScan::steps_until_credit() const { return std::floor(-left_credit_ / left_rate_) + 1; }
 
 void DualScan::admit(std::int32_t row, ScanSide side) {
   mark_scanned(row);

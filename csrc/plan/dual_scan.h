@@ -34,8 +34,9 @@ class DualScan {
   DualScan(const TreeLayout& layout, const RequestCosts& costs, std::span<const ScanUnit> units, double root_density,
            double capacity_tokens);
 
-  // A step starts: divides the memory anew and grants the left side its compute.
-  void begin_step();
+  // `num_steps` steps start, of which only the last one can admit: divides the memory anew and grants the left side its
+  // compute.
+  void begin_steps(double num_steps = 1);
   // What to admit next in this step, or nothing. The same again until it is admitted.
   std::optional<ScanCandidate> next();
   // `row` runs, on either side's account. It need not be what next() said, nor be under a scanner: a preempted request
@@ -50,10 +51,11 @@ class DualScan {
 
   ScanSide side(std::int32_t row) const { return accounts_[static_cast<std::size_t>(row)].side; }
   bool is_exhausted() const { return num_left_ == 0; }
-  double right_charge() const { return right_charge_; }  // tokens
-  double left_credit() const { return left_credit_; }    // s of compute; negative after a large request
-  double left_rate() const { return left_rate_; }        // s of compute a step
   bool is_blending() const { return is_blending_; }
+  double right_charge() const { return right_charge_; }  // tokens
+  double right_limit() const { return right_limit_; }    // M_R, tokens
+  // After next() had nothing: steps that have to start until the left side has credit again.
+  double steps_until_credit() const;
 
  private:
   struct Account {

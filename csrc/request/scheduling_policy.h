@@ -43,7 +43,7 @@ class SchedulingPolicy {
   // A request ended: `output_len` tokens were generated. It may still be waiting when it was cancelled.
   virtual void on_finish(RequestId id, std::int32_t output_len) = 0;
 
-  // Tokens the next step may compute; decodes always run, the rest is for prefill.
+  // A step starts, before its next(): the tokens it may compute. Decodes always run, the rest is for prefill.
   virtual std::int32_t token_budget(const SchedulerView& view) = 0;
 
   // The request to preempt among `running` (not empty, in order of admission) when a decode finds no free block.

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blendserve._core import SchedulerStats, StepPlan, StepScheduler, __version__
+from blendserve._core import PrefixTree, SchedulerStats, StepPlan, StepScheduler, __version__, choose_samples
 from blendserve.config import EngineConfig
 from blendserve.errors import BlendserveError, ModelError, RequestError, UserError
 from blendserve.openmp import let_idle_threads_sleep
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.planning import Plan, PlanReport, Shard, TreeView, plan
 from blendserve.sampling_params import SamplingParams
 from blendserve.specs import DeviceSpec, ModelSpec
 
@@ -26,15 +27,22 @@ __all__ = [
     "EngineConfig",
     "ModelError",
     "ModelSpec",
+    "Plan",
+    "PlanReport",
+    "PrefixTree",
     "RequestError",
     "RequestOutput",
     "SamplingParams",
     "SchedulerStats",
+    "Shard",
     "StepPlan",
     "StepScheduler",
     "TokenLogprob",
+    "TreeView",
     "UserError",
     "__version__",
+    "choose_samples",
+    "plan",
 ]
 
 

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from blendserve.planning.plan import Plan
+
 __version__: Final[str]
 
 def random_uniforms(keys: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float64]: ...
@@ -28,6 +30,94 @@ def set_num_threads(num_threads: int) -> None: ...
 def num_threads() -> int: ...
 def set_isa(isa: str) -> None: ...
 def isa() -> Literal["scalar", "avx2"]: ...
+
+class PrefixTree:
+    @staticmethod
+    def build(tokens: Any, offsets: Any = None, *, num_threads: int = 0) -> PrefixTree: ...
+    def extend(self, tokens: Any, offsets: Any = None, *, num_threads: int = 0) -> None: ...
+    @property
+    def num_requests(self) -> int: ...
+    @property
+    def num_prompt_tokens(self) -> int: ...
+    @property
+    def num_unique_tokens(self) -> int: ...
+    @property
+    def num_nodes(self) -> int: ...
+    @property
+    def sharing_ratio(self) -> float: ...
+    @property
+    def prompt_lens(self) -> NDArray[np.int32]: ...
+    @property
+    def order(self) -> NDArray[np.int32]: ...
+    @property
+    def lcp(self) -> NDArray[np.int32]: ...
+    @property
+    def node_parent(self) -> NDArray[np.int32]: ...
+    @property
+    def node_begin(self) -> NDArray[np.int32]: ...
+    @property
+    def node_end(self) -> NDArray[np.int32]: ...
+    @property
+    def node_depth(self) -> NDArray[np.int32]: ...
+    def verify(self) -> None: ...
+    def to_string(self, max_lines: int = 200) -> str: ...
+
+def choose_samples(
+    tree: PrefixTree,
+    *,
+    rate: float = 0.01,
+    seed: int = 0,
+    method: str = "uniform",
+    max_output_lengths: NDArray[np.int32] | None = None,
+    prior_output_len: float = 256.0,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]: ...
+
+class PlanCore:
+    @staticmethod
+    def make(
+        tree: PrefixTree,
+        output_lengths: NDArray[np.float64],
+        evidence_weights: NDArray[np.float64] | None,
+        max_output_lengths: NDArray[np.int32] | None,
+        model: CostModel,
+        *,
+        prior_mean: float,
+        prior_second_moment: float,
+        split_budget: float,
+        step_tokens: int,
+        build_s: float,
+    ) -> PlanCore: ...
+    @staticmethod
+    def restore(
+        model: CostModel,
+        *,
+        prompt_lens: NDArray[np.int32],
+        mean_output_lens: NDArray[np.float64],
+        second_moments: NDArray[np.float64],
+        rows: NDArray[np.int32],
+        lcp: NDArray[np.int32],
+        order: NDArray[np.int32],
+        summary: dict[str, Any],
+    ) -> PlanCore: ...
+    @property
+    def num_requests(self) -> int: ...
+    @property
+    def order(self) -> NDArray[np.int32]: ...
+    @property
+    def rows(self) -> NDArray[np.int32]: ...
+    @property
+    def lcp(self) -> NDArray[np.int32]: ...
+    @property
+    def prompt_lens(self) -> NDArray[np.int32]: ...
+    @property
+    def mean_output_lens(self) -> NDArray[np.float64]: ...
+    @property
+    def second_moments(self) -> NDArray[np.float64]: ...
+    @property
+    def summary(self) -> dict[str, Any]: ...
+    def built_view(self, tree: PrefixTree) -> dict[str, NDArray[Any]]: ...
+    def planned_view(self) -> dict[str, NDArray[Any]]: ...
+    def shards(self, num_shards: int) -> list[dict[str, Any]]: ...
 
 class StepPlan:
     @property
@@ -74,15 +164,17 @@ class SchedulerStats:
 class StepScheduler:
     def __init__(
         self,
-        plan: None = None,
+        plan: Plan | None = None,
         *,
         num_blocks: int,
         block_size: int = 16,
         max_batch_tokens: int = 2048,
         max_batch_requests: int = 1024,
         max_chunk_tokens: int | None = None,
-        schedule: str = "fcfs",
+        schedule: str | None = None,
         seed: int = 0,
+        max_new_tokens: NDArray[np.int32] | None = None,
+        stop_token_ids: Sequence[int] = ...,
     ) -> None: ...
     def add_stop_set(self, token_ids: Sequence[int]) -> int: ...
     def add_request(

@@ -286,6 +286,11 @@ def test_steps_and_bounds_are_made_of_the_same_constants() -> None:
     with pytest.raises(ValueError, match='execution is "fast"; it must be sequential or overlapped'):
         cost.step_time(batch, "fast")
 
+    with pytest.raises(ValueError, match="x is 0; it must be at least 1"):
+        batch.add_chunk(0, 0)
+    with pytest.raises(ValueError, match="len is 0; it must be at least 1"):
+        batch.add_decode(0)
+
     sums = _core.WorkloadSums()
     sums.add_segment(0, 1000)
     sums.add_request(1000, 1000, 101)

@@ -1,0 +1,274 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "bindings/numpy_view.h"
+#include "estimate/choose_sample.h"
+#include "plan/annotate.h"
+#include "plan/plan.h"
+#include "plan/shards.h"
+
+namespace py = pybind11;
+
+namespace blendserve::bindings {
+namespace {
+
+template <typename T>
+std::span<const T> optional_span(const std::optional<py::array>& array, const char* name) {
+  return array ? span_of<T>(*array, name) : std::span<const T>{};
+}
+
+std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_lengths,
+                                      const std::optional<py::array>& evidence_weights,
+                                      const std::optional<py::array>& max_output_lengths, const CostModel& model,
+                                      double prior_mean, double prior_second_moment, double split_budget,
+                                      std::int32_t step_tokens, double build_s) {
+  const KnownLengths known{span_of<double>(output_lengths, "output_lengths"),
+                           optional_span<double>(evidence_weights, "evidence_weights"),
+                           optional_span<std::int32_t>(max_output_lengths, "max_output_lengths")};
+  PlanConfig config;
+  config.prior = {prior_mean, prior_second_moment};
+  config.split.budget = split_budget;
+  config.step_tokens = step_tokens;
+  const py::gil_scoped_release release;
+  return std::const_pointer_cast<Plan>(Plan::make(tree, known, model, config, build_s));
+}
+
+struct NamedStop {
+  const char* name;
+  SplitStop stop;
+};
+constexpr NamedStop kStops[] = {
+    {"monotone", SplitStop::kMonotone}, {"budget", SplitStop::kBudget}, {"rounds", SplitStop::kRounds}};
+
+const char* name_of(SplitStop stop) {
+  return std::ranges::find(kStops, stop, &NamedStop::stop)->name;
+}
+
+SplitStop stop_named(const std::string& name) {
+  const auto* const found =
+      std::ranges::find_if(kStops, [&](const NamedStop& stop) { return name == stop.name; });
+  if (found == std::end(kStops)) {
+    throw InvalidInput("split_stop is \"" + name + "\"; the saved plan is damaged, make it again");
+  }
+  return found->stop;
+}
+
+py::dict summary_of(const Plan& plan) {
+  const PlanSummary& summary = plan.summary();
+  py::dict figures;
+  figures["num_requests"] = plan.num_requests();
+  figures["prompt_tokens"] = summary.num_prompt_tokens;
+  figures["unique_prompt_tokens"] = summary.num_unique_tokens;
+  figures["sharing_ratio_optimal"] = summary.sharing_ratio_optimal();
+  figures["sharing_ratio_planned"] = summary.sharing_ratio_planned();
+  figures["density"] = summary.cost.density();
+  figures["compute_s"] = summary.cost.compute_s;
+  figures["memory_s"] = summary.cost.memory_s;
+  figures["num_nodes"] = summary.num_nodes;
+  figures["num_scan_units"] = plan.units().size();
+  figures["num_splits"] = summary.split.num_splits;
+  figures["num_copied_tokens"] = summary.split.num_copied_tokens;
+  figures["num_split_rounds"] = summary.split.num_rounds;
+  figures["split_stop"] = name_of(summary.split.stop);
+  figures["t_comp_s"] = summary.bound.t_comp_s;
+  figures["t_mem_s"] = summary.bound.t_mem_s;
+  figures["ideal_s"] = summary.bound.ideal_s;
+  figures["practical_s"] = summary.bound.practical_s;
+  py::dict seconds;
+  seconds["build"] = summary.times.build_s;
+  seconds["estimate"] = summary.times.estimate_s;
+  seconds["sort"] = summary.times.sort_s;
+  seconds["split"] = summary.times.split_s;
+  figures["preprocess_s"] = seconds;
+  return figures;
+}
+
+PlanSummary summary_from(const py::dict& figures) {
+  const auto read = [](const py::dict& from, const char* key, auto& value) {
+    if (!from.contains(key)) {
+      throw InvalidInput(std::string("the saved plan has no ") + key + "; it is damaged, make it again");
+    }
+    value = from[key].cast<std::remove_reference_t<decltype(value)>>();
+  };
+  PlanSummary summary;
+  std::string stop;
+  py::dict seconds;
+  read(figures, "prompt_tokens", summary.num_prompt_tokens);
+  read(figures, "unique_prompt_tokens", summary.num_unique_tokens);
+  read(figures, "compute_s", summary.cost.compute_s);
+  read(figures, "memory_s", summary.cost.memory_s);
+  read(figures, "num_nodes", summary.num_nodes);
+  read(figures, "num_splits", summary.split.num_splits);
+  read(figures, "num_copied_tokens", summary.split.num_copied_tokens);
+  read(figures, "num_split_rounds", summary.split.num_rounds);
+  read(figures, "split_stop", stop);
+  read(figures, "t_comp_s", summary.bound.t_comp_s);
+  read(figures, "t_mem_s", summary.bound.t_mem_s);
+  read(figures, "ideal_s", summary.bound.ideal_s);
+  read(figures, "practical_s", summary.bound.practical_s);
+  read(figures, "preprocess_s", seconds);
+  read(seconds, "build", summary.times.build_s);
+  read(seconds, "estimate", summary.times.estimate_s);
+  read(seconds, "sort", summary.times.sort_s);
+  read(seconds, "split", summary.times.split_s);
+  summary.split.stop = stop_named(stop);
+  return summary;
+}
+
+// One layout of the tree as columns: leaves from left to right, then nodes.
+py::dict columns_of(const TreeLayout& layout, const std::vector<Cost>& subtree, const RequestCosts& costs) {
+  std::vector<std::int32_t> leaf_len;
+  std::vector<double> leaf_density;
+  for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
+    const std::int32_t row = layout.rows[static_cast<std::size_t>(leaf)];
+    leaf_len.push_back(costs.prompt_len(row));
+    leaf_density.push_back(costs.leaf(row, layout.leaf_parent_depth(leaf)).density());
+  }
+  std::vector<std::int32_t> parent;
+  std::vector<std::int32_t> begin;
+  std::vector<std::int32_t> end;
+  std::vector<std::int32_t> depth;
+  std::vector<double> density;
+  for (std::size_t id = 0; id < layout.nodes.size(); ++id) {
+    const TreeNode& node = layout.nodes[id];
+    parent.push_back(node.parent);
+    begin.push_back(node.begin);
+    end.push_back(node.end);
+    depth.push_back(node.depth);
+    density.push_back(subtree[id].density());
+  }
+  py::dict columns;
+  columns["rows"] = copy_of(layout.rows);
+  columns["leaf_len"] = copy_of(leaf_len);
+  columns["leaf_parent"] = copy_of(layout.leaf_parents);
+  columns["leaf_density"] = copy_of(leaf_density);
+  columns["parent"] = copy_of(parent);
+  columns["begin"] = copy_of(begin);
+  columns["end"] = copy_of(end);
+  columns["depth"] = copy_of(depth);
+  columns["density"] = copy_of(density);
+  return columns;
+}
+
+py::dict built_view(const Plan& plan, const PrefixTree& tree) {
+  if (tree.num_requests() != plan.num_requests()) {
+    throw InvalidInput("the tree has " + std::to_string(tree.num_requests()) + " requests and the plan " +
+                       std::to_string(plan.num_requests()) + "; pass the tree that the plan was made from");
+  }
+  return columns_of(tree.layout(), annotate(tree.layout(), plan.costs()), plan.costs());
+}
+
+template <typename T>
+std::vector<T> vector_of(const py::array& array, const char* name) {
+  const auto values = span_of<T>(array, name);
+  return {values.begin(), values.end()};
+}
+
+std::shared_ptr<Plan> restore_plan(const CostModel& model, const py::array& prompt_lens,
+                                   const py::array& mean_output_lens, const py::array& second_moments,
+                                   const py::array& rows, const py::array& lcp, const py::array& order,
+                                   const py::dict& summary) {
+  const auto means = span_of<double>(mean_output_lens, "mean_output_lens");
+  const auto squares = span_of<double>(second_moments, "second_moments");
+  if (means.size() != squares.size()) {
+    throw InvalidInput("mean_output_lens and second_moments differ in length; the saved plan is damaged, make it again");
+  }
+  std::vector<LengthEstimate> lengths;
+  lengths.reserve(means.size());
+  for (std::size_t i = 0; i < means.size(); ++i) lengths.push_back({means[i], squares[i]});
+  return std::const_pointer_cast<Plan>(Plan::restore(
+      model, vector_of<std::int32_t>(prompt_lens, "prompt_lens"), std::move(lengths),
+      vector_of<std::int32_t>(rows, "rows"), vector_of<std::int32_t>(lcp, "lcp"),
+      vector_of<std::int32_t>(order, "order"), summary_from(summary)));
+}
+
+py::dict shard_dict(const Shard& shard) {
+  py::dict figures;
+  figures["rows"] = copy_of(shard.rows);
+  figures["compute_s"] = shard.cost.compute_s;
+  figures["memory_s"] = shard.cost.memory_s;
+  figures["prompt_tokens"] = shard.num_prompt_tokens;
+  figures["lost_tokens"] = shard.num_lost_tokens;
+  return figures;
+}
+
+py::list shards_of(const Plan& plan, std::int32_t num_shards) {
+  py::list shards;
+  for (const Shard& shard : cut_shards(plan.layout(), plan.costs(), num_shards)) shards.append(shard_dict(shard));
+  return shards;
+}
+
+// One field of the length estimates of all requests.
+template <auto Field>
+py::array length_array(const Plan& plan) {
+  std::vector<double> values;
+  values.reserve(plan.lengths().size());
+  for (const LengthEstimate& length : plan.lengths()) values.push_back(length.*Field);
+  return copy_of(values);
+}
+
+SampleMethod method_named(const std::string& name) {
+  if (name == "uniform") return SampleMethod::kUniform;
+  if (name == "memory_variance") return SampleMethod::kMemoryVariance;
+  throw InvalidInput("method is \"" + name + "\"; it must be uniform or memory_variance");
+}
+
+py::tuple choose_samples(const PrefixTree& tree, double rate, std::uint64_t seed, const std::string& method,
+                         const std::optional<py::array>& max_output_lengths, double prior_output_len) {
+  const SampleConfig config{.rate = rate,
+                            .seed = seed,
+                            .method = method_named(method),
+                            .max_output_lens = optional_span<std::int32_t>(max_output_lengths, "max_output_lengths"),
+                            .prior_mean_len = prior_output_len};
+  const LengthSample sample = choose_sample(tree, config);
+  return py::make_tuple(copy_of(sample.rows), copy_of(sample.weights));
+}
+
+}  // namespace
+
+void register_plan(py::module_& m) {
+  m.def("choose_samples", &choose_samples, py::arg("tree"), py::kw_only(), py::arg("rate") = 0.01, py::arg("seed") = 0,
+        py::arg("method") = "uniform", py::arg("max_output_lengths") = py::none(),
+        py::arg("prior_output_len") = 256.0,
+        "Requests to run first, so that the output lengths of the others can be estimated: (rows int32 [s] ascending, "
+        "weights float64 [s]: how many requests each stands for). About rate * n, and at least one of every top-level "
+        "subtree. method is uniform, or memory_variance: the more, the more uncertain a request's memory time is.");
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "PlanCore", "The C++ half of blendserve.Plan. Immutable.")
+      .def_static("make", &make_plan, py::arg("tree"), py::arg("output_lengths"), py::arg("evidence_weights"),
+                  py::arg("max_output_lengths"), py::arg("model"), py::kw_only(), py::arg("prior_mean"),
+                  py::arg("prior_second_moment"), py::arg("split_budget"), py::arg("step_tokens"), py::arg("build_s"),
+                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown; evidence_weights "
+                  "float64 [n] and max_output_lengths int32 [n], or None.")
+      .def_static("restore", &restore_plan, py::arg("model"), py::kw_only(), py::arg("prompt_lens"),
+                  py::arg("mean_output_lens"), py::arg("second_moments"), py::arg("rows"), py::arg("lcp"),
+                  py::arg("order"), py::arg("summary"), "The plan that had these properties.")
+      .def_property_readonly("num_requests", &Plan::num_requests)
+      .def_property_readonly("order", [](const Plan& self) { return copy_of(self.order()); }, "int32 [n].")
+      .def_property_readonly(
+          "rows", [](const Plan& self) { return copy_of(self.layout().rows); },
+          "int32 [n]: the leaves of the planned tree from left to right.")
+      .def_property_readonly(
+          "lcp", [](const Plan& self) { return copy_of(self.layout().lcp); },
+          "int32 [n]: prompt tokens that each leaf shares with the one before it in the planned tree.")
+      .def_property_readonly("prompt_lens", [](const Plan& self) { return copy_of(self.prompt_lens()); }, "int32 [n].")
+      .def_property_readonly("mean_output_lens", &length_array<&LengthEstimate::mean>, "float64 [n]: E[d], tokens.")
+      .def_property_readonly("second_moments", &length_array<&LengthEstimate::second_moment>, "float64 [n]: E[d^2].")
+      .def_property_readonly("summary", &summary_of, "The figures of docs/metrics.md.")
+      .def("built_view", &built_view, py::arg("tree"), "Columns of a TreeView of the tree the plan was made from.")
+      .def(
+          "planned_view", [](const Plan& self) { return columns_of(self.layout(), self.subtree(), self.costs()); },
+          "Columns of a TreeView of the planned tree.")
+      .def("shards", &shards_of, py::arg("num_shards"), "The shards for data-parallel replicas.");
+}
+
+}  // namespace blendserve::bindings

@@ -1,0 +1,175 @@
+#include <pybind11/operators.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "bindings/bindings.h"
+#include "perf/architecture.h"
+#include "perf/named_devices.h"
+#include "perf/named_models.h"
+
+namespace py = pybind11;
+
+namespace blendserve::bindings {
+namespace {
+
+ModelSpec make_model(std::string name, std::int64_t num_layers, double attention_width, std::int64_t kv_width,
+                     double num_params, std::int64_t num_experts, std::int64_t experts_per_token, double expert_params,
+                     std::int64_t num_heads, std::int64_t kv_lora_rank, std::int64_t rope_head_dim,
+                     std::int64_t weight_bytes, std::int64_t kv_bytes, bool cascade_attention,
+                     std::optional<std::int64_t> max_context) {
+  ModelSpec spec{.name = std::move(name),
+                 .num_layers = num_layers,
+                 .attention_width = attention_width,
+                 .kv_width = kv_width,
+                 .num_params = num_params,
+                 .num_experts = num_experts,
+                 .experts_per_token = experts_per_token,
+                 .expert_params = expert_params,
+                 .num_heads = num_heads,
+                 .kv_lora_rank = kv_lora_rank,
+                 .rope_head_dim = rope_head_dim,
+                 .weight_bytes = weight_bytes,
+                 .kv_bytes = kv_bytes,
+                 .cascade_attention = cascade_attention,
+                 .max_context = max_context};
+  spec.validate();
+  return spec;
+}
+
+ModelSpec copy_model(const ModelSpec& model, std::optional<std::int64_t> weight_bytes,
+                     std::optional<std::int64_t> kv_bytes, std::optional<bool> cascade_attention) {
+  ModelSpec spec = model;
+  spec.weight_bytes = weight_bytes.value_or(model.weight_bytes);
+  spec.kv_bytes = kv_bytes.value_or(model.kv_bytes);
+  spec.cascade_attention = cascade_attention.value_or(model.cascade_attention);
+  spec.validate();
+  return spec;
+}
+
+DeviceSpec make_device(std::string name, double flops_4_byte, double flops_2_byte, double flops_1_byte,
+                       double bandwidth, double memory_bytes, std::int64_t tp, double beta,
+                       std::int64_t num_nano_batches, std::int64_t token_tile, std::optional<double> kv_memory_bytes) {
+  DeviceSpec spec{.name = std::move(name),
+                  .flops_4_byte = flops_4_byte,
+                  .flops_2_byte = flops_2_byte,
+                  .flops_1_byte = flops_1_byte,
+                  .bandwidth = bandwidth,
+                  .memory_bytes = memory_bytes,
+                  .tp = tp,
+                  .beta = beta,
+                  .num_nano_batches = num_nano_batches,
+                  .token_tile = token_tile,
+                  .kv_memory_bytes = kv_memory_bytes};
+  spec.validate();
+  return spec;
+}
+
+template <typename Named>
+py::list names_of(std::span<const Named> entries) {
+  py::list names;
+  for (const Named& entry : entries) names.append(std::string(entry.name));
+  return names;
+}
+
+void register_architecture(py::module_& m) {
+  py::class_<Architecture>(m, "Architecture",
+                           "The shape of a decoder-only transformer with gated MLPs; set its fields, then spec().")
+      .def(py::init<>())
+      .def_readwrite("vocab_size", &Architecture::vocab_size)
+      .def_readwrite("hidden_size", &Architecture::hidden_size)
+      .def_readwrite("intermediate_size", &Architecture::intermediate_size, "Of a dense layer's MLP.")
+      .def_readwrite("num_layers", &Architecture::num_layers)
+      .def_readwrite("num_heads", &Architecture::num_heads)
+      .def_readwrite("num_kv_heads", &Architecture::num_kv_heads)
+      .def_readwrite("head_dim", &Architecture::head_dim)
+      .def_readwrite("tied_embeddings", &Architecture::tied_embeddings)
+      .def_readwrite("qkv_bias", &Architecture::qkv_bias)
+      .def_readwrite("output_bias", &Architecture::output_bias)
+      .def_readwrite("mlp_bias", &Architecture::mlp_bias)
+      .def_readwrite("qk_norm", &Architecture::qk_norm)
+      .def_readwrite("norms_per_layer", &Architecture::norms_per_layer)
+      .def_readwrite("num_experts", &Architecture::num_experts, "0: every layer is dense.")
+      .def_readwrite("experts_per_token", &Architecture::experts_per_token)
+      .def_readwrite("expert_size", &Architecture::expert_size)
+      .def_readwrite("num_shared_experts", &Architecture::num_shared_experts)
+      .def_readwrite("num_dense_layers", &Architecture::num_dense_layers, "Layers without experts.")
+      .def_readwrite("q_lora_rank", &Architecture::q_lora_rank, "0: queries are not compressed.")
+      .def_readwrite("kv_lora_rank", &Architecture::kv_lora_rank, "0: no latent attention.")
+      .def_readwrite("qk_nope_head_dim", &Architecture::qk_nope_head_dim)
+      .def_readwrite("qk_rope_head_dim", &Architecture::qk_rope_head_dim)
+      .def_readwrite("v_head_dim", &Architecture::v_head_dim)
+      .def_readwrite("max_context", &Architecture::max_context, "Tokens; 0: not stated.")
+      .def("spec", &Architecture::spec, py::arg("name"), "The ModelSpec, its parameters counted from the shape.");
+}
+
+void register_model(py::module_& m) {
+  py::class_<ModelSpec>(m, "ModelSpec", "What the performance model needs to know of a model. Immutable.")
+      .def(py::init(&copy_model), py::arg("model"), py::kw_only(), py::arg("weight_bytes") = py::none(),
+           py::arg("kv_bytes") = py::none(), py::arg("cascade_attention") = py::none(),
+           "A copy with what is given replaced.")
+      .def(py::init(&make_model), py::kw_only(), py::arg("name"), py::arg("num_layers"), py::arg("attention_width"),
+           py::arg("kv_width"), py::arg("num_params"), py::arg("num_experts") = 0, py::arg("experts_per_token") = 0,
+           py::arg("expert_params") = 0.0, py::arg("num_heads") = 0, py::arg("kv_lora_rank") = 0,
+           py::arg("rope_head_dim") = 0, py::arg("weight_bytes") = 2, py::arg("kv_bytes") = 2,
+           py::arg("cascade_attention") = false, py::arg("max_context") = py::none(),
+           "num_experts, experts_per_token and expert_params belong to a mixture of experts; num_heads, kv_lora_rank "
+           "and rope_head_dim to latent attention, whose kv_width is 0. Raises ValueError for bad values.")
+      .def_static("named", &ModelSpec::named, py::arg("name"), "One of named_models(), with 2-byte elements.")
+      .def_readonly("name", &ModelSpec::name)
+      .def_readonly("num_layers", &ModelSpec::num_layers)
+      .def_readonly("attention_width", &ModelSpec::attention_width, "H: heads * head_dim.")
+      .def_readonly("kv_width", &ModelSpec::kv_width, "H_kv: KV heads * head_dim; 0 with latent attention.")
+      .def_readonly("num_params", &ModelSpec::num_params, "P: all parameters, embedding included, once if tied.")
+      .def_property_readonly("active_params", &ModelSpec::active_params, "Parameters a token multiplies with.")
+      .def_readonly("num_experts", &ModelSpec::num_experts)
+      .def_readonly("experts_per_token", &ModelSpec::experts_per_token)
+      .def_readonly("expert_params", &ModelSpec::expert_params, "Of the routed experts of all layers.")
+      .def_readonly("num_heads", &ModelSpec::num_heads, "Only with latent attention, else 0.")
+      .def_readonly("kv_lora_rank", &ModelSpec::kv_lora_rank)
+      .def_readonly("rope_head_dim", &ModelSpec::rope_head_dim)
+      .def_readonly("weight_bytes", &ModelSpec::weight_bytes, "Of one element.")
+      .def_readonly("kv_bytes", &ModelSpec::kv_bytes, "Of one element.")
+      .def_readonly("cascade_attention", &ModelSpec::cascade_attention)
+      .def_readonly("max_context", &ModelSpec::max_context, "Tokens, or None.")
+      .def(py::self == py::self);
+  m.def("named_models", [] { return names_of(named_models()); }, "The names that ModelSpec.named knows.");
+}
+
+void register_device(py::module_& m) {
+  py::class_<DeviceSpec>(m, "DeviceSpec",
+                         "A device, or tp equal ones that work on every layer together; figures are of one. Immutable.")
+      .def(py::init(&make_device), py::kw_only(), py::arg("name"), py::arg("flops_4_byte"), py::arg("flops_2_byte"),
+           py::arg("flops_1_byte"), py::arg("bandwidth"), py::arg("memory_bytes"), py::arg("tp") = 1,
+           py::arg("beta") = 0.5, py::arg("num_nano_batches") = 1, py::arg("token_tile") = 128,
+           py::arg("kv_memory_bytes") = py::none(), "Raises ValueError for bad values.")
+      .def_static("named", &DeviceSpec::named, py::arg("name"), py::kw_only(), py::arg("tp") = 1,
+                  "One of named_devices(), by its data sheet.")
+      .def_readonly("name", &DeviceSpec::name)
+      .def_readonly("flops_4_byte", &DeviceSpec::flops_4_byte, "Dense FLOP/s; TF32 on GPUs.")
+      .def_readonly("flops_2_byte", &DeviceSpec::flops_2_byte, "Dense FLOP/s of fp16 and bf16.")
+      .def_readonly("flops_1_byte", &DeviceSpec::flops_1_byte, "Dense FLOP/s of fp8, or int8 where there is none.")
+      .def_readonly("bandwidth", &DeviceSpec::bandwidth, "B/s.")
+      .def_readonly("memory_bytes", &DeviceSpec::memory_bytes)
+      .def_readonly("tp", &DeviceSpec::tp)
+      .def_readonly("beta", &DeviceSpec::beta, "What overlap leaves of the shorter of compute and memory time.")
+      .def_readonly("num_nano_batches", &DeviceSpec::num_nano_batches)
+      .def_readonly("token_tile", &DeviceSpec::token_tile)
+      .def_readonly("kv_memory_bytes", &DeviceSpec::kv_memory_bytes, "Of all tp devices; None: what the model leaves.")
+      .def(py::self == py::self);
+  m.def("named_devices", [] { return names_of(named_devices()); }, "The names that DeviceSpec.named knows.");
+}
+
+}  // namespace
+
+void register_specs(py::module_& m) {
+  register_architecture(m);
+  register_model(m);
+  register_device(m);
+}
+
+}  // namespace blendserve::bindings

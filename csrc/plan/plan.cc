@@ -1,0 +1,136 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "estimate/tree_estimate.h"
+#include "plan/annotate.h"
+#include "plan/blended_order.h"
+#include "plan/layer_sort.h"
+#include "plan/workload_sums.h"
+
+namespace blendserve {
+namespace {
+
+// Adds the wall seconds of its life to `total`.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& total) : total_(total) {}
+  ~Stopwatch() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double& total_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+void check_permutation(const std::vector<std::int32_t>& rows, std::size_t num_requests, const char* name) {
+  std::vector<bool> is_seen(num_requests, false);
+  bool is_valid = rows.size() == num_requests;
+  for (std::size_t i = 0; is_valid && i < rows.size(); ++i) {
+    const auto row = static_cast<std::size_t>(rows[i]);
+    is_valid = rows[i] >= 0 && row < num_requests && !is_seen[row];
+    if (is_valid) is_seen[row] = true;
+  }
+  if (!is_valid) {
+    throw InvalidInput(std::string(name) + " must name each of the " + std::to_string(num_requests) +
+                       " requests once; the saved plan is damaged, make it again");
+  }
+}
+
+void check_lcp(const std::vector<std::int32_t>& rows, const std::vector<std::int32_t>& lcp,
+               const std::vector<std::int32_t>& prompt_lens) {
+  bool is_valid = lcp.size() == rows.size() && (lcp.empty() || lcp.front() == 0);
+  for (std::size_t i = 1; is_valid && i < rows.size(); ++i) {
+    const std::int32_t shorter = std::min(prompt_lens[static_cast<std::size_t>(rows[i - 1])],
+                                          prompt_lens[static_cast<std::size_t>(rows[i])]);
+    is_valid = 0 <= lcp[i] && lcp[i] <= shorter;
+  }
+  if (!is_valid) {
+    throw InvalidInput("lcp must have the common prefix length of each request with the one before; the saved plan is "
+                       "damaged, make it again");
+  }
+}
+
+}  // namespace
+
+double PlanSummary::sharing_ratio(std::int64_t num_copied_tokens) const {
+  if (num_prompt_tokens == 0) return 0.0;
+  return 1.0 - static_cast<double>(num_unique_tokens + num_copied_tokens) / static_cast<double>(num_prompt_tokens);
+}
+
+Plan::Plan(CostModel model, std::vector<std::int32_t> prompt_lens, std::vector<LengthEstimate> lengths,
+           TreeLayout layout)
+    : model_(std::move(model)),
+      prompt_lens_(std::move(prompt_lens)),
+      lengths_(std::move(lengths)),
+      layout_(std::move(layout)),
+      subtree_(annotate(layout_, costs())) {}
+
+std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
+                                       const PlanConfig& config, double build_s) {
+  if (tree.num_requests() == 0) throw InvalidInput("there are no requests to plan; give at least one prompt");
+  config.split.validate();
+  const auto capacity = static_cast<double>(model.kv_capacity_tokens());
+  PlanSummary summary;
+  summary.num_prompt_tokens = tree.num_prompt_tokens();
+  summary.num_unique_tokens = tree.num_unique_tokens();
+  summary.num_nodes = tree.num_nodes();
+  PlanTimes& times = summary.times;
+  times.build_s = build_s;
+  std::vector<LengthEstimate> lengths;
+  {
+    const Stopwatch watch(times.estimate_s);
+    lengths = estimate_lengths(tree, known, config.prior);
+  }
+  std::shared_ptr<Plan> plan;
+  {
+    const Stopwatch watch(times.sort_s);
+    const auto lens = tree.prompt_lens();
+    plan.reset(new Plan(model, {lens.begin(), lens.end()}, std::move(lengths), tree.layout()));
+    summary.bound = bound(model, workload_sums(plan->layout_, plan->costs()));
+    summary.cost = plan->subtree_.back();
+    layer_sort(plan->layout_, plan->costs(), plan->subtree_);
+  }
+  const RequestCosts costs = plan->costs();
+  {
+    const Stopwatch watch(times.split_s);
+    summary.split = conditional_split(plan->layout_, plan->subtree_, costs, config.split);
+  }
+  {
+    const Stopwatch watch(times.sort_s);
+    plan->units_ = scan_units(plan->layout_, plan->subtree_, costs);
+    plan->order_ = blended_order(plan->layout_, costs, plan->scan(costs, capacity), config.step_tokens);
+  }
+  plan->summary_ = summary;
+  return plan;
+}
+
+std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<std::int32_t> prompt_lens,
+                                          std::vector<LengthEstimate> lengths, std::vector<std::int32_t> rows,
+                                          std::vector<std::int32_t> lcp, std::vector<std::int32_t> order,
+                                          const PlanSummary& summary) {
+  if (lengths.size() != prompt_lens.size()) {
+    throw InvalidInput("there are " + std::to_string(prompt_lens.size()) + " prompts, but " +
+                       std::to_string(lengths.size()) + " output lengths; the saved plan is damaged, make it again");
+  }
+  check_permutation(rows, prompt_lens.size(), "rows");
+  check_permutation(order, prompt_lens.size(), "order");
+  check_lcp(rows, lcp, prompt_lens);
+  const std::shared_ptr<Plan> plan(new Plan(std::move(model), std::move(prompt_lens), std::move(lengths),
+                                            TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
+  plan->units_ = scan_units(plan->layout_, plan->subtree_, plan->costs());
+  plan->order_ = std::move(order);
+  plan->summary_ = summary;
+  return plan;
+}
+
+DualScan Plan::scan(const RequestCosts& costs, double capacity_tokens) const {
+  return {layout_, costs, units_, subtree_.back().density(), capacity_tokens};
+}
+
+}  // namespace blendserve

@@ -1,0 +1,94 @@
+#include "policy/paper_policy.h"
+
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+
+namespace blendserve {
+
+PaperPolicy::PaperPolicy(std::shared_ptr<const Plan> plan, double capacity_tokens)
+    : plan_(std::move(plan)),
+      costs_(plan_->costs()),
+      scan_(plan_->scan(costs_, capacity_tokens)),
+      sides_(static_cast<std::size_t>(plan_->num_requests()), ScanSide::kNone),
+      next_unplanned_(plan_->num_requests()) {}
+
+void PaperPolicy::on_arrival(std::span<const Request> requests) {
+  for (const Request& request : requests) {
+    BLENDSERVE_ASSERT(request.id == static_cast<RequestId>(states_.size()));
+    states_.push_back(State::kWaiting);
+  }
+}
+
+std::int32_t PaperPolicy::token_budget(const SchedulerView& view) {
+  ++step_;
+  max_batch_tokens_ = view.max_batch_tokens;
+  move_outlived_to_right();
+  scan_.begin_steps();
+  return view.max_batch_tokens;
+}
+
+std::optional<RequestId> PaperPolicy::next(const SchedulerView&) {
+  BLENDSERVE_ASSERT(states_.size() >= sides_.size());
+  while (!preempted_.empty() && state(preempted_.back()) != State::kPreempted) preempted_.pop_back();
+  if (!preempted_.empty()) return preempted_.back();
+  if (scan_.is_exhausted()) return next_unplanned();
+  const auto candidate = scan_.next();
+  if (!candidate) return std::nullopt;
+  offered_ = *candidate;
+  return offered_.row;
+}
+
+std::optional<RequestId> PaperPolicy::next_unplanned() {
+  const auto end = static_cast<RequestId>(states_.size());
+  while (next_unplanned_ < end && state(next_unplanned_) != State::kWaiting) ++next_unplanned_;
+  if (next_unplanned_ < end) return next_unplanned_;
+  return std::nullopt;
+}
+
+void PaperPolicy::take(RequestId id) {
+  BLENDSERVE_ASSERT(state(id) == State::kWaiting || state(id) == State::kPreempted);
+  if (is_planned(id)) admit_to_scan(id);
+  state(id) = State::kTaken;
+}
+
+void PaperPolicy::admit_to_scan(RequestId id) {
+  if (state(id) == State::kWaiting) {
+    BLENDSERVE_ASSERT(offered_.row == id);
+    last_side(id) = offered_.side;
+  }
+  scan_.admit(id, last_side(id));
+  if (last_side(id) == ScanSide::kRight) return;
+  const double prefill_steps = std::ceil(static_cast<double>(costs_.prompt_len(id)) / max_batch_tokens_);
+  expiries_.push({step_ + static_cast<std::int64_t>(prefill_steps + std::ceil(costs_.output_len(id).mean)), id});
+}
+
+// Expiries of requests that ended, or that came back since, are left over in the queue: they are too late or too early
+// by what the request waited.
+void PaperPolicy::move_outlived_to_right() {
+  while (!expiries_.empty() && expiries_.top().step < step_) {
+    const RequestId id = expiries_.top().id;
+    expiries_.pop();
+    if (scan_.side(id) != ScanSide::kLeft) continue;
+    scan_.move_to_right(id);
+    last_side(id) = ScanSide::kRight;
+  }
+}
+
+void PaperPolicy::on_preempt(RequestId id) {
+  BLENDSERVE_ASSERT(state(id) == State::kTaken);
+  if (is_planned(id)) scan_.release(id);
+  state(id) = State::kPreempted;
+  preempted_.push_back(id);
+}
+
+void PaperPolicy::on_finish(RequestId id, std::int32_t) {
+  if (is_planned(id)) {
+    if (state(id) == State::kWaiting) scan_.drop(id);
+    if (state(id) == State::kTaken) scan_.release(id);
+  }
+  state(id) = State::kFinished;
+}
+
+}  // namespace blendserve

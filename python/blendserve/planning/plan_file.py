@@ -1,0 +1,112 @@
+"""A plan in a file: a NumPy archive of its arrays and one JSON text for the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendserve._core import CostModel, PlanCore
+from blendserve.errors import UserError
+from blendserve.planning.report import PlanReport
+from blendserve.specs import DeviceSpec, ModelSpec
+
+__all__ = ["load", "save"]
+
+_FORMAT = "blendserve plan 1"
+_ARRAYS = ("prompt_lens", "mean_output_lens", "second_moments", "rows", "lcp", "order")
+_MODEL_FIELDS = (
+    "name",
+    "num_layers",
+    "attention_width",
+    "kv_width",
+    "num_params",
+    "num_experts",
+    "experts_per_token",
+    "expert_params",
+    "num_heads",
+    "kv_lora_rank",
+    "rope_head_dim",
+    "weight_bytes",
+    "kv_bytes",
+    "cascade_attention",
+    "max_context",
+)
+_DEVICE_FIELDS = (
+    "name",
+    "flops_4_byte",
+    "flops_2_byte",
+    "flops_1_byte",
+    "bandwidth",
+    "memory_bytes",
+    "tp",
+    "beta",
+    "num_nano_batches",
+    "token_tile",
+    "kv_memory_bytes",
+)
+
+
+PlanParts = tuple[PlanCore, ModelSpec, DeviceSpec, NDArray[np.int32], PlanReport]
+
+
+def save(
+    path: Path,
+    core: PlanCore,
+    model: ModelSpec,
+    device: DeviceSpec,
+    max_new_tokens: NDArray[np.int32],
+    report: PlanReport,
+) -> None:
+    header = {
+        "format": _FORMAT,
+        "model": {name: getattr(model, name) for name in _MODEL_FIELDS},
+        "device": {name: getattr(device, name) for name in _DEVICE_FIELDS},
+        "report": dataclasses.asdict(report),
+    }
+    arrays = {name: getattr(core, name) for name in _ARRAYS}
+    try:
+        with path.open("wb") as file:
+            np.savez(file, header=np.array(json.dumps(header)), max_new_tokens=max_new_tokens, **arrays)
+    except OSError as error:
+        raise UserError(f"plan {path} cannot be written: {error.strerror}") from error
+
+
+def load(path: Path) -> PlanParts:
+    """Core, model, device, max_new_tokens and report."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            arrays = {name: archive[name] for name in _ARRAYS}
+            max_new_tokens = archive["max_new_tokens"]
+    except OSError as error:
+        raise UserError(f"plan {path} cannot be read: {error.strerror or error}") from error
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _not_a_plan(path) from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise _not_a_plan(path)
+    core, model, device, report = _restore(path, header, arrays)
+    if max_new_tokens.dtype != np.int32 or max_new_tokens.shape != (core.num_requests,):
+        raise UserError(f"plan {path} is damaged: max_new_tokens does not fit; make it again")
+    return core, model, device, max_new_tokens, report
+
+
+def _restore(
+    path: Path, header: dict[str, Any], arrays: dict[str, Any]
+) -> tuple[PlanCore, ModelSpec, DeviceSpec, PlanReport]:
+    try:
+        model = ModelSpec(**header["model"])
+        device = DeviceSpec(**header["device"])
+        core = PlanCore.restore(CostModel(model, device), **arrays, summary=header["report"])
+        return core, model, device, PlanReport(**header["report"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"plan {path} is damaged: {error}; make it again") from error
+
+
+def _not_a_plan(path: Path) -> UserError:
+    return UserError(f"{path} is not a plan that this version of blendserve saved; make it again")
