@@ -32,6 +32,7 @@ class Mix:
     prompts: Prompts
     output_lengths: Lengths  # what the requests turn out to write
     known_lengths: Lengths  # what is known before the run, -1 where nothing is
+    evidence_weights: Lengths  # 0 for videos, whose lengths say nothing about the other requests
 
 
 def make_mix(name: str, num_requests: int, seed: int = 0) -> Mix:
@@ -45,7 +46,7 @@ def make_mix(name: str, num_requests: int, seed: int = 0) -> Mix:
         prompt_len[rows], output_len[rows], group[rows] = _lengths(index, len(rows), subjects, rng)
     prompts = random_prompts(prompt_len, group, random_prefixes(subjects.tolist(), rng), rng)
     is_known = (kind == 1) | (rng.random(num_requests) < SAMPLED)
-    return Mix(prompts, output_len, np.where(is_known, output_len, -1))
+    return Mix(prompts, output_len, np.where(is_known, output_len, -1), (kind != 1).astype(np.int64))
 
 
 def _lengths(kind: int, count: int, subjects: Lengths, rng: np.random.Generator) -> tuple[Lengths, Lengths, Lengths]:

@@ -23,13 +23,14 @@ class Options:
         return max(10, int(num_requests * self.scale))
 
 
-def plan(prompts: Prompts, num_threads: int = 0, lengths: Any = None) -> bs.Plan:
+def plan(prompts: Prompts, num_threads: int = 0, lengths: Any = None, evidence_weights: Any = None) -> bs.Plan:
     return bs.plan(
         prompts.tokens,
         prompts.offsets,
         lengths,
         model=bs.ModelSpec.named("llama-3.1-8b"),
         device=bs.DeviceSpec.named("a100-sxm-80gb"),
+        evidence_weights=evidence_weights,
         num_threads=num_threads,
     )
 
