@@ -178,17 +178,18 @@ std::shared_ptr<Plan> restore_plan(const CostModel& model, const py::array& prom
                                    const py::array& mean_output_lens, const py::array& second_moments,
                                    const py::array& rows, const py::array& lcp, const py::array& order,
                                    const py::dict& summary) {
+  const auto lens = span_of<std::int32_t>(prompt_lens, "prompt_lens");
   const auto means = span_of<double>(mean_output_lens, "mean_output_lens");
   const auto squares = span_of<double>(second_moments, "second_moments");
-  if (means.size() != squares.size()) {
-    throw InvalidInput("mean_output_lens and second_moments differ in length; the saved plan is damaged, make it again");
+  if (means.size() != lens.size() || squares.size() != lens.size()) {
+    throw InvalidInput(
+        "prompt_lens, mean_output_lens and second_moments differ in length; the saved plan is damaged, make it again");
   }
-  std::vector<LengthEstimate> lengths;
-  lengths.reserve(means.size());
-  for (std::size_t i = 0; i < means.size(); ++i) lengths.push_back({means[i], squares[i]});
+  std::vector<RequestShape> shapes;
+  shapes.reserve(lens.size());
+  for (std::size_t i = 0; i < lens.size(); ++i) shapes.push_back({{means[i], squares[i]}, lens[i]});
   return std::const_pointer_cast<Plan>(Plan::restore(
-      model, vector_of<std::int32_t>(prompt_lens, "prompt_lens"), std::move(lengths),
-      vector_of<std::int32_t>(rows, "rows"), vector_of<std::int32_t>(lcp, "lcp"),
+      model, std::move(shapes), vector_of<std::int32_t>(rows, "rows"), vector_of<std::int32_t>(lcp, "lcp"),
       vector_of<std::int32_t>(order, "order"), summary_from(summary)));
 }
 
@@ -208,13 +209,25 @@ py::list shards_of(const Plan& plan, std::int32_t num_shards) {
   return shards;
 }
 
-// One field of the length estimates of all requests.
-template <auto Field>
-py::array length_array(const Plan& plan) {
-  std::vector<double> values;
-  values.reserve(plan.lengths().size());
-  for (const LengthEstimate& length : plan.lengths()) values.push_back(length.*Field);
+// One property of the shapes of all requests.
+template <typename T, typename Property>
+py::array shape_array(const Plan& plan, const Property& property) {
+  std::vector<T> values;
+  values.reserve(plan.shapes().size());
+  for (const RequestShape& shape : plan.shapes()) values.push_back(property(shape));
   return copy_of(values);
+}
+
+py::array prompt_lens_of(const Plan& plan) {
+  return shape_array<std::int32_t>(plan, [](const RequestShape& shape) { return shape.prompt_len; });
+}
+
+py::array mean_output_lens_of(const Plan& plan) {
+  return shape_array<double>(plan, [](const RequestShape& shape) { return shape.output_len.mean; });
+}
+
+py::array second_moments_of(const Plan& plan) {
+  return shape_array<double>(plan, [](const RequestShape& shape) { return shape.output_len.second_moment; });
 }
 
 SampleMethod method_named(const std::string& name) {
@@ -260,9 +273,9 @@ void register_plan(py::module_& m) {
       .def_property_readonly(
           "lcp", [](const Plan& self) { return copy_of(self.layout().lcp); },
           "int32 [n]: prompt tokens that each leaf shares with the one before it in the planned tree.")
-      .def_property_readonly("prompt_lens", [](const Plan& self) { return copy_of(self.prompt_lens()); }, "int32 [n].")
-      .def_property_readonly("mean_output_lens", &length_array<&LengthEstimate::mean>, "float64 [n]: E[d], tokens.")
-      .def_property_readonly("second_moments", &length_array<&LengthEstimate::second_moment>, "float64 [n]: E[d^2].")
+      .def_property_readonly("prompt_lens", &prompt_lens_of, "int32 [n].")
+      .def_property_readonly("mean_output_lens", &mean_output_lens_of, "float64 [n]: E[d], tokens.")
+      .def_property_readonly("second_moments", &second_moments_of, "float64 [n]: E[d^2].")
       .def_property_readonly("summary", &summary_of, "The figures of docs/metrics.md.")
       .def("built_view", &built_view, py::arg("tree"), "Columns of a TreeView of the tree the plan was made from.")
       .def(

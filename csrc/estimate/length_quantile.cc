@@ -60,11 +60,9 @@ std::vector<NodeQuantile> quantiles_by_node(const TreeLayout& layout, const std:
     const TreeNode& node = layout.node(id);
     NodeQuantile& quantile = quantiles[static_cast<std::size_t>(id)];
     quantile = quantiles[static_cast<std::size_t>(node.parent)];
-    if (static_cast<std::size_t>(node.end - node.begin) < min_evidence || quantile.num_evidence / 2 < min_evidence) {
-      continue;
-    }
+    if (static_cast<std::size_t>(node.end - node.begin) < min_evidence) continue;
     const auto own = below(node, evidence);
-    if (own.size() < min_evidence || own.size() > quantile.num_evidence / 2) continue;
+    if (own.size() < min_evidence || own.size() * 16 > quantile.num_evidence * 15) continue;
     quantile = {own.size(), quantile_of(own, config.q, scratch)};
   }
   return quantiles;

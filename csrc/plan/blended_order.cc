@@ -11,22 +11,18 @@ namespace {
 
 struct Ending {
   double step = 0;
-  std::int32_t row = 0;
+  std::int32_t leaf = 0;
 
   friend bool operator>(const Ending& a, const Ending& b) {
-    return a.step != b.step ? a.step > b.step : a.row > b.row;
+    return a.step != b.step ? a.step > b.step : a.leaf > b.leaf;
   }
 };
 
 class Replay {
  public:
   Replay(const TreeLayout& layout, const RequestCosts& costs, DualScan scan, double step_tokens)
-      : costs_(costs), scan_(std::move(scan)), step_tokens_(step_tokens), new_tokens_(layout.rows.size()) {
+      : layout_(layout), costs_(costs), scan_(std::move(scan)), step_tokens_(step_tokens) {
     order_.reserve(layout.rows.size());
-    for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-      const std::int32_t row = layout.rows[leaf];
-      new_tokens_[static_cast<std::size_t>(row)] = costs.prompt_len(row) - layout.lcp[leaf];
-    }
   }
 
   std::vector<std::int32_t> run() && {
@@ -48,10 +44,12 @@ class Replay {
     while (left > 0) {
       const auto candidate = scan_.next();
       if (!candidate) break;
-      scan_.admit(candidate->row, candidate->side);
-      order_.push_back(candidate->row);
-      left -= new_tokens_[static_cast<std::size_t>(candidate->row)] + 1;
-      running_.push({step_ + std::max(1.0, costs_.output_len(candidate->row).mean), candidate->row});
+      const auto leaf = static_cast<std::size_t>(candidate->leaf);
+      const RequestShape& shape = costs_.shape(layout_.rows[leaf]);
+      scan_.admit(candidate->leaf, candidate->side);
+      order_.push_back(layout_.rows[leaf]);
+      left -= shape.prompt_len - layout_.lcp[leaf] + 1;
+      running_.push({step_ + std::max(1.0, shape.output_len.mean), candidate->leaf});
       has_admitted = true;
     }
     return has_admitted;
@@ -66,16 +64,16 @@ class Replay {
 
   void end_requests() {
     while (!running_.empty() && running_.top().step <= step_) {
-      scan_.release(running_.top().row);
+      scan_.release(running_.top().leaf);
       running_.pop();
     }
   }
 
+  const TreeLayout& layout_;
   const RequestCosts& costs_;
   DualScan scan_;
   double step_tokens_;
   double step_ = 0;
-  std::vector<std::int32_t> new_tokens_;  // prompt tokens that a request computes, by row
   std::priority_queue<Ending, std::vector<Ending>, std::greater<>> running_;
   std::vector<std::int32_t> order_;
 };

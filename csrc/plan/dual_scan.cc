@@ -20,12 +20,9 @@ DualScan::DualScan(const TreeLayout& layout, const RequestCosts& costs, std::spa
       root_density_(root_density),
       capacity_(capacity_tokens),
       accounts_(layout.rows.size()),
-      positions_(layout.rows.size()),
       num_left_(layout.num_leaves()),
       right_(layout.num_leaves() - 1),
-      right_unit_(static_cast<std::int32_t>(units.size()) - 1) {
-  for (std::int32_t leaf = 0; leaf < num_left_; ++leaf) positions_[static_cast<std::size_t>(row_at(leaf))] = leaf;
-}
+      right_unit_(static_cast<std::int32_t>(units.size()) - 1) {}
 
 void DualScan::begin_steps(double num_steps) {
   if (is_exhausted()) return;
@@ -40,61 +37,60 @@ void DualScan::begin_steps(double num_steps) {
 
 std::optional<ScanCandidate> DualScan::next() {
   if (is_exhausted()) return std::nullopt;
-  if (!is_blending_ || left_credit_ > 0) return ScanCandidate{row_at(left_), ScanSide::kLeft};
-  const std::int32_t row = row_at(right_);
-  const bool has_room = right_charge_ + mean_occupancy(row) <= right_limit_;
-  if (has_room || right_charge_ < kNoCharge) return ScanCandidate{row, ScanSide::kRight};
+  if (!is_blending_ || left_credit_ > 0) return ScanCandidate{left_, ScanSide::kLeft};
+  const bool has_room = right_charge_ + mean_occupancy(right_) <= right_limit_;
+  if (has_room || right_charge_ < kNoCharge) return ScanCandidate{right_, ScanSide::kRight};
   return std::nullopt;
 }
 
 double DualScan::steps_until_credit() const { return std::floor(-left_credit_ / left_rate_) + 1; }
 
-void DualScan::admit(std::int32_t row, ScanSide side) {
-  mark_scanned(row);
-  account(row).side = side;
+void DualScan::admit(std::int32_t leaf, ScanSide side) {
+  mark_scanned(leaf);
+  account(leaf).side = side;
   if (side == ScanSide::kRight) {
-    charge_right(row, mean_occupancy(row));
+    charge_right(leaf, mean_occupancy(leaf));
   } else if (is_blending_) {
-    const std::int32_t leaf = positions_[static_cast<std::size_t>(row)];
+    const std::int32_t row = layout_.rows[static_cast<std::size_t>(leaf)];
     left_credit_ -= costs_.leaf(row, layout_.leaf_parent_depth(leaf)).compute_s;
   }
 }
 
-void DualScan::release(std::int32_t row) {
-  right_charge_ -= static_cast<double>(account(row).charge);
-  account(row).charge = 0;
-  account(row).side = ScanSide::kNone;
+void DualScan::release(std::int32_t leaf) {
+  right_charge_ -= static_cast<double>(account(leaf).charge);
+  account(leaf).charge = 0;
+  account(leaf).side = ScanSide::kNone;
 }
 
-void DualScan::move_to_right(std::int32_t row) {
-  account(row).side = ScanSide::kRight;
-  charge_right(row, costs_.prompt_len(row) + costs_.output_len(row).mean);
+void DualScan::move_to_right(std::int32_t leaf) {
+  account(leaf).side = ScanSide::kRight;
+  charge_right(leaf, shape(leaf).prompt_len + shape(leaf).output_len.mean);
 }
 
-void DualScan::drop(std::int32_t row) { mark_scanned(row); }
+void DualScan::drop(std::int32_t leaf) { mark_scanned(leaf); }
 
-void DualScan::mark_scanned(std::int32_t row) {
-  if (account(row).is_scanned) return;
-  account(row).is_scanned = true;
+void DualScan::mark_scanned(std::int32_t leaf) {
+  if (account(leaf).is_scanned) return;
+  account(leaf).is_scanned = true;
   --num_left_;
   skip_scanned();
 }
 
 void DualScan::skip_scanned() {
   if (is_exhausted()) return;
-  while (account(row_at(left_)).is_scanned) ++left_;
-  while (account(row_at(right_)).is_scanned) --right_;
+  while (account(left_).is_scanned) ++left_;
+  while (account(right_).is_scanned) --right_;
   while (units_[static_cast<std::size_t>(left_unit_)].end <= left_) ++left_unit_;
   while (units_[static_cast<std::size_t>(right_unit_)].begin > right_) --right_unit_;
 }
 
-void DualScan::charge_right(std::int32_t row, double tokens) {
-  account(row).charge = static_cast<float>(tokens);
-  right_charge_ += static_cast<double>(account(row).charge);
+void DualScan::charge_right(std::int32_t leaf, double tokens) {
+  account(leaf).charge = static_cast<float>(tokens);
+  right_charge_ += static_cast<double>(account(leaf).charge);
 }
 
-double DualScan::mean_occupancy(std::int32_t row) const {
-  return costs_.prompt_len(row) + costs_.output_len(row).mean / 2;
+double DualScan::mean_occupancy(std::int32_t leaf) const {
+  return shape(leaf).prompt_len + shape(leaf).output_len.mean / 2;
 }
 
 }  // namespace blendserve

@@ -14,7 +14,7 @@ namespace blendserve {
 enum class ScanSide : std::uint8_t { kNone, kLeft, kRight };
 
 struct ScanCandidate {
-  std::int32_t row = 0;
+  std::int32_t leaf = 0;
   ScanSide side = ScanSide::kNone;
 };
 
@@ -28,7 +28,7 @@ struct ScanCandidate {
 //   right  is filled: its requests are charged what they hold on average over their lives, p + E[d]/2 tokens, up to M_R.
 //
 // Where the equations have no solution between the scanners (ρ_root not between ρ_R and ρ_L, both in one unit, one side
-// used up) requests are taken from the left without a limit. Borrows all it is given.
+// used up) requests are taken from the left without a limit. Requests are named by their leaf. Borrows all it is given.
 class DualScan {
  public:
   DualScan(const TreeLayout& layout, const RequestCosts& costs, std::span<const ScanUnit> units, double root_density,
@@ -39,17 +39,17 @@ class DualScan {
   void begin_steps(double num_steps = 1);
   // What to admit next in this step, or nothing. The same again until it is admitted.
   std::optional<ScanCandidate> next();
-  // `row` runs, on either side's account. It need not be what next() said, nor be under a scanner: a preempted request
+  // `leaf` runs, on either side's account. It need not be what next() said, nor be under a scanner: a preempted request
   // comes back to its side.
-  void admit(std::int32_t row, ScanSide side);
+  void admit(std::int32_t leaf, ScanSide side);
   // A running request ended or was preempted.
-  void release(std::int32_t row);
+  void release(std::int32_t leaf);
   // A running request outlived its estimate: from now on it is the right side's.
-  void move_to_right(std::int32_t row);
+  void move_to_right(std::int32_t leaf);
   // A request that is not running will never run.
-  void drop(std::int32_t row);
+  void drop(std::int32_t leaf);
 
-  ScanSide side(std::int32_t row) const { return accounts_[static_cast<std::size_t>(row)].side; }
+  ScanSide side(std::int32_t leaf) const { return accounts_[static_cast<std::size_t>(leaf)].side; }
   bool is_exhausted() const { return num_left_ == 0; }
   bool is_blending() const { return is_blending_; }
   double right_charge() const { return right_charge_; }  // tokens
@@ -64,12 +64,14 @@ class DualScan {
     float charge = 0;         // tokens, on the right side
   };
 
-  Account& account(std::int32_t row) { return accounts_[static_cast<std::size_t>(row)]; }
-  std::int32_t row_at(std::int32_t leaf) const { return layout_.rows[static_cast<std::size_t>(leaf)]; }
+  Account& account(std::int32_t leaf) { return accounts_[static_cast<std::size_t>(leaf)]; }
+  const RequestShape& shape(std::int32_t leaf) const {
+    return costs_.shape(layout_.rows[static_cast<std::size_t>(leaf)]);
+  }
   void skip_scanned();
-  void mark_scanned(std::int32_t row);
-  void charge_right(std::int32_t row, double tokens);
-  double mean_occupancy(std::int32_t row) const;
+  void mark_scanned(std::int32_t leaf);
+  void charge_right(std::int32_t leaf, double tokens);
+  double mean_occupancy(std::int32_t leaf) const;
   double unit_density(std::int32_t unit) const { return units_[static_cast<std::size_t>(unit)].cost.density(); }
 
   const TreeLayout& layout_;
@@ -77,9 +79,8 @@ class DualScan {
   std::span<const ScanUnit> units_;
   double root_density_;
   double capacity_;  // M, tokens
-  std::vector<Account> accounts_;        // by row
-  std::vector<std::int32_t> positions_;  // leaf of each row
-  std::int32_t num_left_;                // leaves not scanned yet
+  std::vector<Account> accounts_;  // by leaf
+  std::int32_t num_left_;          // leaves not scanned yet
   std::int32_t left_ = 0;                // scanners: leaves that are not scanned, while there are any
   std::int32_t right_;
   std::int32_t left_unit_ = 0;

@@ -43,17 +43,24 @@ void check_permutation(const std::vector<std::int32_t>& rows, std::size_t num_re
 }
 
 void check_lcp(const std::vector<std::int32_t>& rows, const std::vector<std::int32_t>& lcp,
-               const std::vector<std::int32_t>& prompt_lens) {
+               const std::vector<RequestShape>& shapes) {
   bool is_valid = lcp.size() == rows.size() && (lcp.empty() || lcp.front() == 0);
   for (std::size_t i = 1; is_valid && i < rows.size(); ++i) {
-    const std::int32_t shorter = std::min(prompt_lens[static_cast<std::size_t>(rows[i - 1])],
-                                          prompt_lens[static_cast<std::size_t>(rows[i])]);
+    const std::int32_t shorter = std::min(shapes[static_cast<std::size_t>(rows[i - 1])].prompt_len,
+                                          shapes[static_cast<std::size_t>(rows[i])].prompt_len);
     is_valid = 0 <= lcp[i] && lcp[i] <= shorter;
   }
   if (!is_valid) {
     throw InvalidInput("lcp must have the common prefix length of each request with the one before; the saved plan is "
                        "damaged, make it again");
   }
+}
+
+std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths) {
+  std::vector<RequestShape> shapes;
+  shapes.reserve(lengths.size());
+  for (std::size_t row = 0; row < lengths.size(); ++row) shapes.push_back({lengths[row], tree.prompt_lens()[row]});
+  return shapes;
 }
 
 }  // namespace
@@ -63,11 +70,9 @@ double PlanSummary::sharing_ratio(std::int64_t num_copied_tokens) const {
   return 1.0 - static_cast<double>(num_unique_tokens + num_copied_tokens) / static_cast<double>(num_prompt_tokens);
 }
 
-Plan::Plan(CostModel model, std::vector<std::int32_t> prompt_lens, std::vector<LengthEstimate> lengths,
-           TreeLayout layout)
+Plan::Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout)
     : model_(std::move(model)),
-      prompt_lens_(std::move(prompt_lens)),
-      lengths_(std::move(lengths)),
+      shapes_(std::move(shapes)),
       layout_(std::move(layout)),
       subtree_(annotate(layout_, costs())) {}
 
@@ -82,16 +87,15 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   summary.num_nodes = tree.num_nodes();
   PlanTimes& times = summary.times;
   times.build_s = build_s;
-  std::vector<LengthEstimate> lengths;
+  std::vector<RequestShape> shapes;
   {
     const Stopwatch watch(times.estimate_s);
-    lengths = estimate_lengths(tree, known, config.prior);
+    shapes = shapes_of(tree, estimate_lengths(tree, known, config.prior));
   }
   std::shared_ptr<Plan> plan;
   {
     const Stopwatch watch(times.sort_s);
-    const auto lens = tree.prompt_lens();
-    plan.reset(new Plan(model, {lens.begin(), lens.end()}, std::move(lengths), tree.layout()));
+    plan.reset(new Plan(model, std::move(shapes), tree.layout()));
     summary.bound = bound(model, workload_sums(plan->layout_, plan->costs()));
     summary.cost = plan->subtree_.back();
     layer_sort(plan->layout_, plan->costs(), plan->subtree_);
@@ -110,19 +114,14 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   return plan;
 }
 
-std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<std::int32_t> prompt_lens,
-                                          std::vector<LengthEstimate> lengths, std::vector<std::int32_t> rows,
-                                          std::vector<std::int32_t> lcp, std::vector<std::int32_t> order,
-                                          const PlanSummary& summary) {
-  if (lengths.size() != prompt_lens.size()) {
-    throw InvalidInput("there are " + std::to_string(prompt_lens.size()) + " prompts, but " +
-                       std::to_string(lengths.size()) + " output lengths; the saved plan is damaged, make it again");
-  }
-  check_permutation(rows, prompt_lens.size(), "rows");
-  check_permutation(order, prompt_lens.size(), "order");
-  check_lcp(rows, lcp, prompt_lens);
-  const std::shared_ptr<Plan> plan(new Plan(std::move(model), std::move(prompt_lens), std::move(lengths),
-                                            TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
+std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<RequestShape> shapes,
+                                          std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp,
+                                          std::vector<std::int32_t> order, const PlanSummary& summary) {
+  check_permutation(rows, shapes.size(), "rows");
+  check_permutation(order, shapes.size(), "order");
+  check_lcp(rows, lcp, shapes);
+  const std::shared_ptr<Plan> plan(
+      new Plan(std::move(model), std::move(shapes), TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
   plan->units_ = scan_units(plan->layout_, plan->subtree_, plan->costs());
   plan->order_ = std::move(order);
   plan->summary_ = summary;

@@ -50,12 +50,11 @@ class Plan {
   // can't be used, and where the model does not fit the device.
   static std::shared_ptr<const Plan> make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
                                           const PlanConfig& config, double build_s);
-  // From what a plan consists of, by row but for `rows` and `lcp`, which are those of its layout. Throws InvalidInput
-  // unless they belong together.
-  static std::shared_ptr<const Plan> restore(CostModel model, std::vector<std::int32_t> prompt_lens,
-                                             std::vector<LengthEstimate> lengths, std::vector<std::int32_t> rows,
-                                             std::vector<std::int32_t> lcp, std::vector<std::int32_t> order,
-                                             const PlanSummary& summary);
+  // From what a plan consists of: `rows` and `lcp` of its layout, the rest by row. Throws InvalidInput unless they
+  // belong together.
+  static std::shared_ptr<const Plan> restore(CostModel model, std::vector<RequestShape> shapes,
+                                             std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp,
+                                             std::vector<std::int32_t> order, const PlanSummary& summary);
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
@@ -65,10 +64,9 @@ class Plan {
   const std::vector<ScanUnit>& units() const { return units_; }
 
   std::int32_t num_requests() const { return layout_.num_leaves(); }
-  const std::vector<std::int32_t>& prompt_lens() const { return prompt_lens_; }  // by row
-  const std::vector<LengthEstimate>& lengths() const { return lengths_; }        // by row
+  const std::vector<RequestShape>& shapes() const { return shapes_; }  // by row
   const CostModel& model() const { return model_; }
-  RequestCosts costs() const { return {prompt_lens_, lengths_, model_}; }
+  RequestCosts costs() const { return {shapes_, model_}; }
 
   // The dual scanner at the start of the job, for `capacity_tokens` of KV cache. Borrows `costs`, and this plan.
   DualScan scan(const RequestCosts& costs, double capacity_tokens) const;
@@ -78,11 +76,10 @@ class Plan {
   const PlanSummary& summary() const { return summary_; }
 
  private:
-  Plan(CostModel model, std::vector<std::int32_t> prompt_lens, std::vector<LengthEstimate> lengths, TreeLayout layout);
+  Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout);
 
   CostModel model_;
-  std::vector<std::int32_t> prompt_lens_;
-  std::vector<LengthEstimate> lengths_;
+  std::vector<RequestShape> shapes_;
   TreeLayout layout_;
   std::vector<Cost> subtree_;
   std::vector<ScanUnit> units_;

@@ -23,18 +23,24 @@ struct Cost {
   double density() const { return blendserve::density(compute_s, memory_s); }
 };
 
+// What the costs of a request depend on, together: they are read in any order.
+struct RequestShape {
+  LengthEstimate output_len;
+  std::int32_t prompt_len = 0;
+};
+
 // What requests cost where they stand in a tree, by PAPER.md's closed forms with E[d] and E[d²] for d and d². Borrows
 // all it is given.
 class RequestCosts {
  public:
-  RequestCosts(std::span<const std::int32_t> prompt_lens, std::span<const LengthEstimate> lengths,
-               const CostModel& model)
-      : prompt_lens_(prompt_lens), lengths_(lengths), model_(model) {}
+  // `shapes` by row.
+  RequestCosts(std::span<const RequestShape> shapes, const CostModel& model) : shapes_(shapes), model_(model) {}
 
   const CostModel& model() const { return model_; }
   bool has_cascade_attention() const { return model_.model().cascade_attention; }
-  std::int32_t prompt_len(std::int32_t row) const { return prompt_lens_[static_cast<std::size_t>(row)]; }
-  const LengthEstimate& output_len(std::int32_t row) const { return lengths_[static_cast<std::size_t>(row)]; }
+  const RequestShape& shape(std::int32_t row) const { return shapes_[static_cast<std::size_t>(row)]; }
+  std::int32_t prompt_len(std::int32_t row) const { return shape(row).prompt_len; }
+  const LengthEstimate& output_len(std::int32_t row) const { return shape(row).output_len; }
 
   // A request whose first `shared_len` tokens are computed elsewhere: the rest of its prompt, and its output. With
   // cascade attention these tokens are also read elsewhere.
@@ -53,8 +59,7 @@ class RequestCosts {
   }
 
  private:
-  std::span<const std::int32_t> prompt_lens_;
-  std::span<const LengthEstimate> lengths_;
+  std::span<const RequestShape> shapes_;
   const CostModel& model_;
 };
 

@@ -11,8 +11,12 @@ PaperPolicy::PaperPolicy(std::shared_ptr<const Plan> plan, double capacity_token
     : plan_(std::move(plan)),
       costs_(plan_->costs()),
       scan_(plan_->scan(costs_, capacity_tokens)),
-      sides_(static_cast<std::size_t>(plan_->num_requests()), ScanSide::kNone),
-      next_unplanned_(plan_->num_requests()) {}
+      leaves_(static_cast<std::size_t>(plan_->num_requests())),
+      sides_(leaves_.size(), ScanSide::kNone),
+      next_unplanned_(plan_->num_requests()) {
+  const auto& rows = plan_->layout().rows;
+  for (std::size_t i = 0; i < rows.size(); ++i) leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
+}
 
 void PaperPolicy::on_arrival(std::span<const Request> requests) {
   for (const Request& request : requests) {
@@ -37,7 +41,7 @@ std::optional<RequestId> PaperPolicy::next(const SchedulerView&) {
   const auto candidate = scan_.next();
   if (!candidate) return std::nullopt;
   offered_ = *candidate;
-  return offered_.row;
+  return plan_->layout().rows[static_cast<std::size_t>(offered_.leaf)];
 }
 
 std::optional<RequestId> PaperPolicy::next_unplanned() {
@@ -55,10 +59,10 @@ void PaperPolicy::take(RequestId id) {
 
 void PaperPolicy::admit_to_scan(RequestId id) {
   if (state(id) == State::kWaiting) {
-    BLENDSERVE_ASSERT(offered_.row == id);
+    BLENDSERVE_ASSERT(offered_.leaf == leaf(id));
     last_side(id) = offered_.side;
   }
-  scan_.admit(id, last_side(id));
+  scan_.admit(leaf(id), last_side(id));
   if (last_side(id) == ScanSide::kRight) return;
   const double prefill_steps = std::ceil(static_cast<double>(costs_.prompt_len(id)) / max_batch_tokens_);
   expiries_.push({step_ + static_cast<std::int64_t>(prefill_steps + std::ceil(costs_.output_len(id).mean)), id});
@@ -70,23 +74,23 @@ void PaperPolicy::move_outlived_to_right() {
   while (!expiries_.empty() && expiries_.top().step < step_) {
     const RequestId id = expiries_.top().id;
     expiries_.pop();
-    if (scan_.side(id) != ScanSide::kLeft) continue;
-    scan_.move_to_right(id);
+    if (scan_.side(leaf(id)) != ScanSide::kLeft) continue;
+    scan_.move_to_right(leaf(id));
     last_side(id) = ScanSide::kRight;
   }
 }
 
 void PaperPolicy::on_preempt(RequestId id) {
   BLENDSERVE_ASSERT(state(id) == State::kTaken);
-  if (is_planned(id)) scan_.release(id);
+  if (is_planned(id)) scan_.release(leaf(id));
   state(id) = State::kPreempted;
   preempted_.push_back(id);
 }
 
 void PaperPolicy::on_finish(RequestId id, std::int32_t) {
   if (is_planned(id)) {
-    if (state(id) == State::kWaiting) scan_.drop(id);
-    if (state(id) == State::kTaken) scan_.release(id);
+    if (state(id) == State::kWaiting) scan_.drop(leaf(id));
+    if (state(id) == State::kTaken) scan_.release(leaf(id));
   }
   state(id) = State::kFinished;
 }

@@ -46,6 +46,7 @@ class PaperPolicy final : public SchedulingPolicy {
 
   State& state(RequestId id) { return states_[static_cast<std::size_t>(id)]; }
   bool is_planned(RequestId id) const { return id < plan_->num_requests(); }
+  std::int32_t leaf(RequestId id) const { return leaves_[static_cast<std::size_t>(id)]; }
   ScanSide& last_side(RequestId id) { return sides_[static_cast<std::size_t>(id)]; }
   std::optional<RequestId> next_unplanned();
   void admit_to_scan(RequestId id);
@@ -54,11 +55,12 @@ class PaperPolicy final : public SchedulingPolicy {
   std::shared_ptr<const Plan> plan_;
   RequestCosts costs_;
   DualScan scan_;
-  std::vector<State> states_;          // by id
-  std::vector<ScanSide> sides_;        // of planned requests that were admitted
-  std::vector<RequestId> preempted_;   // the next one last
-  RequestId next_unplanned_;           // all unplanned requests before it were taken or are finished
-  ScanCandidate offered_;              // by the scanners
+  std::vector<std::int32_t> leaves_;  // of planned requests, by id
+  std::vector<ScanSide> sides_;       // of planned requests that were admitted, by id
+  std::vector<State> states_;         // by id
+  std::vector<RequestId> preempted_;  // the next one last
+  RequestId next_unplanned_;          // all unplanned requests before it were taken or are finished
+  ScanCandidate offered_;             // by the scanners
   std::int64_t step_ = 0;
   std::int32_t max_batch_tokens_ = 1;
   std::priority_queue<Expiry, std::vector<Expiry>, std::greater<>> expiries_;

@@ -48,7 +48,7 @@ void sort_keys(std::span<std::uint64_t> keys, std::span<std::uint64_t> scratch, 
   const int num_passes = (num_bits + kMaxDigitBits - 1) / kMaxDigitBits;
   const int digit_bits = (num_bits + num_passes - 1) / num_passes;
   std::span<std::uint64_t> from = keys;
-  std::span<std::uint64_t> to = scratch;
+  std::span<std::uint64_t> to = scratch.first(keys.size());
   for (int pass = 0; pass < num_passes; ++pass) {
     distribute(from, to, base, low_bit + pass * digit_bits, digit_bits);
     std::swap(from, to);

@@ -20,8 +20,8 @@ std::vector<double> quantiles_of(const PrefixTree& tree, const std::vector<doubl
 TEST_CASE("a quantile comes from the deepest ancestor with enough evidence") {
   const auto tree = tree_of(grouped_prompts({5, 4}));
   const std::vector<double> lengths{1.0, 2.0, 3.0, 4.0, kUnknownLength, 100.0, 200.0, kUnknownLength, kUnknownLength};
-  CHECK(quantiles_of(tree, lengths, 0.5, 2) == std::vector<double>{1, 2, 3, 4, 3, 100, 200, 100, 100});
-  CHECK(quantiles_of(tree, lengths, 1.0, 3) == std::vector<double>{1, 2, 3, 4, 200, 100, 200, 200, 200});
+  CHECK(quantiles_of(tree, lengths, 0.5, 2) == std::vector<double>{1, 2, 3, 4, 2, 100, 200, 100, 100});
+  CHECK(quantiles_of(tree, lengths, 1.0, 3) == std::vector<double>{1, 2, 3, 4, 4, 100, 200, 200, 200});
   CHECK(quantiles_of(tree, lengths, 0.0, 3)[8] == 1.0);
 }
 
@@ -63,7 +63,7 @@ TEST_CASE("a long chain of prefixes takes no quadratic time") {
   }
   const auto quantiles = quantiles_of(tree_of(prompts), lengths, 0.0, 1);
   CHECK(quantiles[1] == 0.0);
-  CHECK(quantiles[2999] >= 2000.0);
+  CHECK(quantiles[2999] >= 2950.0);
 }
 
 TEST_CASE("the configuration of a quantile is checked") {

@@ -101,7 +101,7 @@ TEST_CASE("random curves agree with the product limit over single times") {
     LifeTable table;
     for (int i = 0; i < 1000; ++i) {
       const double len = draws.exponential(100.0);
-      const double age = draws.exponential(seed % 2 ? 300.0 : 100.0);
+      const double age = draws.exponential(seed % 2 ? 300.0 : 600.0);
       lives.push_back({std::min(len, age), len <= age});
     }
     lives.push_back({2000.0, true});
