@@ -12,7 +12,9 @@ namespace {
 constexpr int kItemBits = 32;
 
 // Densities are never negative: their bits are in their order as they are.
-std::uint32_t descending_bits(double density) { return ~std::bit_cast<std::uint32_t>(static_cast<float>(density)); }
+std::uint32_t descending_bits(double density) {
+  return ~std::bit_cast<std::uint32_t>(static_cast<float>(density));
+}
 
 }  // namespace
 
@@ -26,7 +28,7 @@ void DensityOrder::sort(std::span<std::uint32_t> items, const Density& density) 
     BLENDSERVE_ASSERT(value >= 0);
     keys[i] = std::uint64_t{descending_bits(value)} << kItemBits | items[i];
   }
-  sort_keys(keys, std::span(scratch_).first(keys.size()), kItemBits);
+  sort_keys(keys, scratch_, kItemBits);
   for (std::size_t i = 0; i < items.size(); ++i) items[i] = static_cast<std::uint32_t>(keys[i]);
 
   const auto denser = [&](std::uint32_t a, std::uint32_t b) { return density(a) > density(b); };
