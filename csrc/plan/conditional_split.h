@@ -7,9 +7,9 @@
 namespace blendserve {
 
 struct SplitConfig {
-  double budget = 0.01;            // share of the prefix sharing, in tokens, that may be given up; 0..1
-  double tolerance = 1.0 / 64;     // a leaf is misplaced from this share of the job's work on
-  std::int32_t max_rounds = 4;
+  double budget = 0.01;         // share of the prefix sharing, in tokens, that may be given up; 0..1
+  double tolerance = 1.0 / 64;  // a leaf is misplaced from this share of the job's work on
+  std::int32_t max_rounds = 2;  // later ones move little
 
   // Throws InvalidInput that names the value.
   void validate() const;

@@ -44,3 +44,27 @@ class TreeView:
         shared = int((self.depth - self.segment_start).sum(dtype=np.int64))
         unshared = total - int(self.shared_len.sum(dtype=np.int64))
         return 1.0 - (shared + unshared) / total if total else 0.0
+
+    def verify(self) -> None:
+        """Raises RuntimeError at the first invariant that does not hold."""
+        num_leaves, num_nodes = len(self.rows), len(self.parent)
+        leaf, at = np.arange(num_leaves), self.leaf_parent
+        _require(np.sort(self.rows) == leaf, "rows are a permutation")
+        _require(self.parent < num_nodes, "parents are nodes")
+        _require((at >= 0) & (at < num_nodes), "leaves hang on nodes")
+        _require((self.begin >= 0) & (self.begin <= self.end) & (self.end <= num_leaves), "nodes hold leaves")
+        child = np.flatnonzero(self.parent >= 0)
+        above = self.parent[child]
+        _require(len(child) == num_nodes - 1, "there is one root")
+        _require(self.begin[child] >= self.begin[above], "nodes begin within their parents")
+        _require(self.end[child] <= self.end[above], "nodes end within their parents")
+        _require(self.depth[child] >= self.depth[above], "nodes are as deep as their parents")
+        _require((leaf >= self.begin[at]) & (leaf < self.end[at]), "leaves lie within their nodes")
+        _require(self.leaf_len >= self.depth[at], "leaves are no shorter than what they share")
+        _require(self.leaf_density > 0, "densities are positive")
+        _require(self.density > 0, "densities are positive")
+
+
+def _require(holds: NDArray[np.bool_] | bool, invariant: str) -> None:
+    if not np.all(holds):
+        raise RuntimeError(f"TreeView: it does not hold that {invariant}")
