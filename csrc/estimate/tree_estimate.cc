@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/huge_pages.h"
 #include "estimate/credibility.h"
 
 namespace blendserve {
@@ -92,7 +93,8 @@ std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const Known
       each.second_moment = std::clamp(each.second_moment, each.mean * each.mean, longest * longest);
     }
   }
-  std::vector<LengthEstimate> estimates(layout.rows.size());
+  std::vector<LengthEstimate> estimates;
+  resize_huge(estimates, layout.rows.size());
   for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
     const std::int32_t row = layout.rows[leaf];
     estimates[static_cast<std::size_t>(row)] =

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/huge_pages.h"
+
 namespace blendserve {
 
 std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts& costs) {
@@ -21,8 +23,8 @@ std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts
 AnnotatedTree annotate(TreeLayout layout, const RequestCosts& costs) {
   AnnotatedTree tree{std::move(layout), {}, {}};
   const auto& nodes = tree.layout.nodes;
-  tree.leaves.reserve(tree.layout.rows.size());
-  tree.subtrees.resize(nodes.size());
+  reserve_huge(tree.leaves, tree.layout.rows.size());
+  resize_huge(tree.subtrees, nodes.size());
   for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
     const auto index = static_cast<std::size_t>(leaf);
     tree.leaves.push_back(costs.leaf(tree.layout.rows[index], tree.layout.leaf_parent_depth(leaf)));

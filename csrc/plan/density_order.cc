@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/error.h"
+#include "base/huge_pages.h"
 #include "tree/sort_keys.h"
 
 namespace blendserve {
@@ -20,8 +21,12 @@ std::uint32_t descending_bits(double density) {
 
 void DensityOrder::sort(std::span<std::uint32_t> items, const Density& density) {
   if (items.size() < 2) return;
-  keys_.resize(std::max(keys_.size(), items.size()));
-  scratch_.resize(keys_.size());
+  if (items.size() > keys_.size()) {
+    keys_.clear();
+    scratch_.clear();
+    resize_huge(keys_, items.size());
+    resize_huge(scratch_, items.size());
+  }
   const auto keys = std::span(keys_).first(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
     const double value = density(items[i]);

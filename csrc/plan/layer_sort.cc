@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/huge_pages.h"
 #include "plan/density_order.h"
 
 namespace blendserve {
@@ -47,10 +48,11 @@ class Children {
 class LeafWriter {
  public:
   LeafWriter(AnnotatedTree& tree, Children& children) : tree_(tree), layout_(tree.layout), children_(children) {
-    rows_.reserve(layout_.rows.size());
-    lcp_.reserve(layout_.rows.size());
-    leaf_parents_.reserve(layout_.rows.size());
-    costs_.reserve(layout_.rows.size());
+    const std::size_t num_leaves = layout_.rows.size();
+    reserve_huge(rows_, num_leaves);
+    reserve_huge(lcp_, num_leaves);
+    reserve_huge(leaf_parents_, num_leaves);
+    reserve_huge(costs_, num_leaves);
   }
 
   void write() {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/huge_pages.h"
 #include "estimate/tree_estimate.h"
 #include "plan/annotate.h"
 #include "plan/blended_order.h"
@@ -58,7 +59,7 @@ void check_lcp(const std::vector<std::int32_t>& rows, const std::vector<std::int
 
 std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths) {
   std::vector<RequestShape> shapes;
-  shapes.reserve(lengths.size());
+  reserve_huge(shapes, lengths.size());
   for (std::size_t row = 0; row < lengths.size(); ++row) shapes.push_back({lengths[row], tree.prompt_lens()[row]});
   return shapes;
 }

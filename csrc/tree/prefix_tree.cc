@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/huge_pages.h"
 #include "base/token_match.h"
 #include "tree/merge_orders.h"
 #include "tree/sort_prompts.h"
@@ -46,7 +47,7 @@ void PrefixTree::extend(Workload workload, ThreadPool& pool) {
     order = merge_orders({layout_.rows, layout_.lcp}, order, prompt_of);
   }
   TreeLayout layout = TreeLayout::from_lcp(std::move(order.rows), std::move(order.lcp));
-  prompt_lens_.reserve(layout.rows.size());
+  if (first_row == 0) reserve_huge(prompt_lens_, layout.rows.size());
   for (std::int64_t row = 0; row < workload.size(); ++row) {
     prompt_lens_.push_back(static_cast<std::int32_t>(workload.prompt(row).size()));
   }

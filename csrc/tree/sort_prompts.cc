@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "base/huge_pages.h"
 #include "base/token_match.h"
 #include "tree/sort_keys.h"
 
@@ -28,13 +29,12 @@ constexpr std::int32_t kMinParallel = 4 * kScanTask;
 
 class PromptSorter {
  public:
-  PromptSorter(const Workload& workload, ThreadPool& pool)
-      : workload_(workload),
-        pool_(pool),
-        keys_(static_cast<std::size_t>(workload.size())),
-        scratch_(static_cast<std::size_t>(workload.size())) {
-    order_.rows.resize(keys_.size());
-    order_.lcp.assign(keys_.size(), 0);
+  PromptSorter(const Workload& workload, ThreadPool& pool) : workload_(workload), pool_(pool) {
+    const auto size = static_cast<std::size_t>(workload.size());
+    resize_huge(keys_, size);
+    resize_huge(scratch_, size);
+    resize_huge(order_.rows, size);
+    resize_huge(order_.lcp, size);
     std::iota(order_.rows.begin(), order_.rows.end(), 0);
   }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/huge_pages.h"
 
 namespace blendserve {
 namespace {
@@ -16,7 +17,7 @@ class LayoutBuilder {
 
   void build() {
     const auto num_leaves = layout_.num_leaves();
-    layout_.leaf_parents.resize(layout_.rows.size());
+    resize_huge(layout_.leaf_parents, layout_.rows.size());
     for (std::int32_t leaf = 0; leaf < num_leaves; ++leaf) {
       const std::int32_t next_lcp = leaf + 1 < num_leaves ? layout_.lcp[static_cast<std::size_t>(leaf) + 1] : 0;
       if (next_lcp > top().depth) open(leaf, next_lcp);
@@ -73,7 +74,7 @@ class LayoutBuilder {
     for (std::size_t i = 0; i < closed_.size(); ++i) {
       final_ids[static_cast<std::size_t>(closed_[i])] = static_cast<NodeId>(i);
     }
-    layout_.nodes.reserve(opened_.size());
+    reserve_huge(layout_.nodes, opened_.size());
     for (const NodeId id : closed_) {
       TreeNode node = opened_[static_cast<std::size_t>(id)];
       if (node.parent != kNoNode) node.parent = final_ids[static_cast<std::size_t>(node.parent)];
