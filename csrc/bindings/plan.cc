@@ -126,13 +126,12 @@ PlanSummary summary_from(const py::dict& figures) {
 }
 
 // One layout of the tree as columns: leaves from left to right, then nodes.
-py::dict columns_of(const AnnotatedTree& tree, const RequestCosts& costs) {
+py::dict columns_of(const AnnotatedTree& tree) {
   const TreeLayout& layout = tree.layout;
   std::vector<std::int32_t> leaf_len;
   std::vector<double> leaf_density;
   for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
-    const std::int32_t row = layout.rows[static_cast<std::size_t>(leaf)];
-    leaf_len.push_back(costs.prompt_len(row));
+    leaf_len.push_back(tree.shapes[static_cast<std::size_t>(leaf)].prompt_len);
     leaf_density.push_back(tree.leaves[static_cast<std::size_t>(leaf)].density());
   }
   std::vector<std::int32_t> parent;
@@ -161,12 +160,25 @@ py::dict columns_of(const AnnotatedTree& tree, const RequestCosts& costs) {
   return columns;
 }
 
+std::vector<RequestShape> shapes_by_row(const Plan& plan) {
+  const AnnotatedTree& tree = plan.tree();
+  std::vector<RequestShape> by_row(tree.shapes.size());
+  for (std::size_t leaf = 0; leaf < by_row.size(); ++leaf) {
+    by_row[static_cast<std::size_t>(tree.layout.rows[leaf])] = tree.shapes[leaf];
+  }
+  return by_row;
+}
+
 py::dict built_view(const Plan& plan, const PrefixTree& tree) {
   if (tree.num_requests() != plan.num_requests()) {
     throw InvalidInput("the tree has " + std::to_string(tree.num_requests()) + " requests and the plan " +
                        std::to_string(plan.num_requests()) + "; pass the tree that the plan was made from");
   }
-  return columns_of(annotate(tree.layout(), plan.costs()), plan.costs());
+  const auto by_row = shapes_by_row(plan);
+  std::vector<RequestShape> shapes;
+  shapes.reserve(by_row.size());
+  for (const std::int32_t row : tree.layout().rows) shapes.push_back(by_row[static_cast<std::size_t>(row)]);
+  return columns_of(annotate(tree.layout(), std::move(shapes), plan.costs()));
 }
 
 template <typename T>
@@ -182,16 +194,24 @@ std::shared_ptr<Plan> restore_plan(const CostModel& model, const py::array& prom
   const auto lens = span_of<std::int32_t>(prompt_lens, "prompt_lens");
   const auto means = span_of<double>(mean_output_lens, "mean_output_lens");
   const auto squares = span_of<double>(second_moments, "second_moments");
+  auto leaf_rows = vector_of<std::int32_t>(rows, "rows");
   if (means.size() != lens.size() || squares.size() != lens.size()) {
     throw InvalidInput(
         "prompt_lens, mean_output_lens and second_moments differ in length; the saved plan is damaged, make it again");
   }
   std::vector<RequestShape> shapes;
-  shapes.reserve(lens.size());
-  for (std::size_t i = 0; i < lens.size(); ++i) shapes.push_back({{means[i], squares[i]}, lens[i]});
-  return std::const_pointer_cast<Plan>(Plan::restore(
-      model, std::move(shapes), vector_of<std::int32_t>(rows, "rows"), vector_of<std::int32_t>(lcp, "lcp"),
-      vector_of<std::int32_t>(order, "order"), summary_from(summary)));
+  shapes.reserve(leaf_rows.size());
+  for (const std::int32_t each : leaf_rows) {
+    const auto row = static_cast<std::size_t>(each);
+    if (row >= lens.size()) {
+      throw InvalidInput("rows names request " + std::to_string(each) + " of " + std::to_string(lens.size()) +
+                         "; the saved plan is damaged, make it again");
+    }
+    shapes.push_back({{means[row], squares[row]}, lens[row]});
+  }
+  return std::const_pointer_cast<Plan>(Plan::restore(model, std::move(shapes), std::move(leaf_rows),
+                                                     vector_of<std::int32_t>(lcp, "lcp"),
+                                                     vector_of<std::int32_t>(order, "order"), summary_from(summary)));
 }
 
 py::dict shard_dict(const Shard& shard) {
@@ -206,16 +226,15 @@ py::dict shard_dict(const Shard& shard) {
 
 py::list shards_of(const Plan& plan, std::int32_t num_shards) {
   py::list shards;
-  for (const Shard& shard : cut_shards(plan.layout(), plan.costs(), num_shards)) shards.append(shard_dict(shard));
+  for (const Shard& shard : cut_shards(plan.tree(), plan.costs(), num_shards)) shards.append(shard_dict(shard));
   return shards;
 }
 
-// One property of the shapes of all requests.
+// One property of the shapes of all requests, by row.
 template <typename T, typename Property>
 py::array shape_array(const Plan& plan, const Property& property) {
   std::vector<T> values;
-  values.reserve(plan.shapes().size());
-  for (const RequestShape& shape : plan.shapes()) values.push_back(property(shape));
+  for (const RequestShape& shape : shapes_by_row(plan)) values.push_back(property(shape));
   return copy_of(values);
 }
 
@@ -280,7 +299,7 @@ void register_plan(py::module_& m) {
       .def_property_readonly("summary", &summary_of, "The figures of docs/metrics.md.")
       .def("built_view", &built_view, py::arg("tree"), "Columns of a TreeView of the tree the plan was made from.")
       .def(
-          "planned_view", [](const Plan& self) { return columns_of(self.tree(), self.costs()); },
+          "planned_view", [](const Plan& self) { return columns_of(self.tree()); },
           "Columns of a TreeView of the planned tree.")
       .def("shards", &shards_of, py::arg("num_shards"), "The shards for data-parallel replicas.");
 }

@@ -70,6 +70,16 @@ std::vector<LengthEstimate> estimate_nodes(const TreeLayout& layout, const std::
 }  // namespace
 
 std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const KnownLengths& known, LengthEstimate prior) {
+  const auto by_leaf = estimate_leaf_lengths(tree, known, prior);
+  std::vector<LengthEstimate> by_row(by_leaf.size());
+  for (std::size_t leaf = 0; leaf < by_leaf.size(); ++leaf) {
+    by_row[static_cast<std::size_t>(tree.layout().rows[leaf])] = by_leaf[leaf];
+  }
+  return by_row;
+}
+
+std::vector<LengthEstimate> estimate_leaf_lengths(const PrefixTree& tree, const KnownLengths& known,
+                                                  LengthEstimate prior) {
   known.check(tree);
   check_prior(prior);
   const TreeLayout& layout = tree.layout();
@@ -94,12 +104,12 @@ std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const Known
     }
   }
   std::vector<LengthEstimate> estimates;
-  resize_huge(estimates, layout.rows.size());
+  reserve_huge(estimates, layout.rows.size());
   for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
     const std::int32_t row = layout.rows[leaf];
-    estimates[static_cast<std::size_t>(row)] =
-        known.is_known(row) ? LengthEstimate::exactly(known.length(row))
-                            : known.within_cap(row, by_node[static_cast<std::size_t>(layout.leaf_parents[leaf])]);
+    estimates.push_back(known.is_known(row)
+                            ? LengthEstimate::exactly(known.length(row))
+                            : known.within_cap(row, by_node[static_cast<std::size_t>(layout.leaf_parents[leaf])]));
   }
   return estimates;
 }

@@ -25,5 +25,8 @@ inline constexpr LengthEstimate kDefaultPriorLength = LengthEstimate::exactly(25
 // (KnownLengths::check).
 std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const KnownLengths& known,
                                              LengthEstimate prior = kDefaultPriorLength);
+// The same by leaf of the tree's layout.
+std::vector<LengthEstimate> estimate_leaf_lengths(const PrefixTree& tree, const KnownLengths& known,
+                                                  LengthEstimate prior = kDefaultPriorLength);
 
 }  // namespace blendserve

@@ -7,30 +7,30 @@
 
 namespace blendserve {
 
-std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts& costs) {
+std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<RequestShape>& shapes) {
   std::vector<double> longest(layout.nodes.size(), 0.0);
   const auto raise = [&](NodeId id, double len) {
     double& known = longest[static_cast<std::size_t>(id)];
     known = std::max(known, len);
   };
   for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-    raise(layout.leaf_parents[leaf], costs.output_len(layout.rows[leaf]).mean);
+    raise(layout.leaf_parents[leaf], shapes[leaf].output_len.mean);
   }
   for (std::size_t id = 0; id + 1 < layout.nodes.size(); ++id) raise(layout.nodes[id].parent, longest[id]);
   return longest;
 }
 
-AnnotatedTree annotate(TreeLayout layout, const RequestCosts& costs) {
-  AnnotatedTree tree{std::move(layout), {}, {}};
+AnnotatedTree annotate(TreeLayout layout, std::vector<RequestShape> shapes, const RequestCosts& costs) {
+  AnnotatedTree tree{std::move(layout), std::move(shapes), {}, {}};
   const auto& nodes = tree.layout.nodes;
   reserve_huge(tree.leaves, tree.layout.rows.size());
   resize_huge(tree.subtrees, nodes.size());
   for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
     const auto index = static_cast<std::size_t>(leaf);
-    tree.leaves.push_back(costs.leaf(tree.layout.rows[index], tree.layout.leaf_parent_depth(leaf)));
+    tree.leaves.push_back(costs.leaf(tree.shapes[index], tree.layout.leaf_parent_depth(leaf)));
     tree.subtrees[static_cast<std::size_t>(tree.layout.leaf_parents[index])] += tree.leaves.back();
   }
-  const auto longest = costs.has_cascade_attention() ? max_output_lens(tree.layout, costs) : std::vector<double>{};
+  const auto longest = costs.has_cascade_attention() ? max_output_lens(tree.layout, tree.shapes) : std::vector<double>{};
   for (std::size_t id = 0; id < nodes.size(); ++id) {
     Cost& subtree = tree.subtrees[id];
     subtree += costs.segment(tree.layout.parent_depth(nodes[id]), nodes[id].depth, longest.empty() ? 0.0 : longest[id]);

@@ -7,18 +7,21 @@
 
 namespace blendserve {
 
-// A layout with the cost of each of its parts.
+// A layout with the cost of each of its parts. All that is known of requests stands in the order of the leaves: it is
+// read from left to right, which is many times faster than by row.
 struct AnnotatedTree {
   TreeLayout layout;
-  std::vector<Cost> leaves;    // [n] by leaf: what the request costs beyond its parent
-  std::vector<Cost> subtrees;  // by NodeId: the unique cost of the node's segment and of all that lies below it
+  std::vector<RequestShape> shapes;  // [n] by leaf
+  std::vector<Cost> leaves;          // [n] by leaf: what the request costs beyond its parent
+  std::vector<Cost> subtrees;        // by NodeId: the unique cost of the node's segment and of all that lies below it
 
   const Cost& total() const { return subtrees.back(); }
 };
 
-AnnotatedTree annotate(TreeLayout layout, const RequestCosts& costs);
+// `shapes` by leaf of `layout`.
+AnnotatedTree annotate(TreeLayout layout, std::vector<RequestShape> shapes, const RequestCosts& costs);
 
 // The longest expected output below every node, tokens. By NodeId.
-std::vector<double> max_output_lens(const TreeLayout& layout, const RequestCosts& costs);
+std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<RequestShape>& shapes);
 
 }  // namespace blendserve

@@ -20,9 +20,9 @@ struct Ending {
 
 class Replay {
  public:
-  Replay(const TreeLayout& layout, const RequestCosts& costs, DualScan scan, double step_tokens)
-      : layout_(layout), costs_(costs), scan_(std::move(scan)), step_tokens_(step_tokens) {
-    order_.reserve(layout.rows.size());
+  Replay(const AnnotatedTree& tree, DualScan scan, double step_tokens)
+      : tree_(tree), scan_(std::move(scan)), step_tokens_(step_tokens) {
+    order_.reserve(tree.layout.rows.size());
   }
 
   std::vector<std::int32_t> run() && {
@@ -45,10 +45,10 @@ class Replay {
       const auto candidate = scan_.next();
       if (!candidate) break;
       const auto leaf = static_cast<std::size_t>(candidate->leaf);
-      const RequestShape& shape = costs_.shape(layout_.rows[leaf]);
+      const RequestShape& shape = tree_.shapes[leaf];
       scan_.admit(candidate->leaf, candidate->side);
-      order_.push_back(layout_.rows[leaf]);
-      left -= shape.prompt_len - layout_.lcp[leaf] + 1;
+      order_.push_back(tree_.layout.rows[leaf]);
+      left -= shape.prompt_len - tree_.layout.lcp[leaf] + 1;
       running_.push({step_ + std::max(1.0, shape.output_len.mean), candidate->leaf});
       has_admitted = true;
     }
@@ -69,8 +69,7 @@ class Replay {
     }
   }
 
-  const TreeLayout& layout_;
-  const RequestCosts& costs_;
+  const AnnotatedTree& tree_;
   DualScan scan_;
   double step_tokens_;
   double step_ = 0;
@@ -80,9 +79,8 @@ class Replay {
 
 }  // namespace
 
-std::vector<std::int32_t> blended_order(const TreeLayout& layout, const RequestCosts& costs, DualScan scan,
-                                        double step_tokens) {
-  return Replay(layout, costs, std::move(scan), step_tokens).run();
+std::vector<std::int32_t> blended_order(const AnnotatedTree& tree, DualScan scan, double step_tokens) {
+  return Replay(tree, std::move(scan), step_tokens).run();
 }
 
 }  // namespace blendserve

@@ -115,7 +115,7 @@ class Splitter {
     if (bands.empty()) return stop(SplitStop::kBudget);
     ++report_.num_rounds;
     const TreeLayout& layout = tree_.layout;
-    tree_ = annotate(regroup(layout, bands, layout.node(effective_root(layout)).depth), costs_);
+    tree_ = regroup(tree_, bands, layout.node(effective_root(layout)).depth, costs_);
     layer_sort(tree_);
     report_.num_copied_tokens = num_shared_before_ - num_shared_tokens(tree_.layout);
     return true;

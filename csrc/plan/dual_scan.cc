@@ -12,11 +12,11 @@ constexpr double kNoCharge = 0.5;  // tokens: what rounding may leave when all c
 
 }  // namespace
 
-DualScan::DualScan(const AnnotatedTree& tree, const RequestCosts& costs, std::span<const ScanUnit> units,
+DualScan::DualScan(const AnnotatedTree& tree, std::span<const ScanUnit> units, const CostModel& model,
                    double capacity_tokens)
     : tree_(tree),
-      costs_(costs),
       units_(units),
+      t_kv_(model.t_kv()),
       root_density_(tree.total().density()),
       capacity_(capacity_tokens),
       accounts_(tree.leaves.size()),
@@ -31,7 +31,7 @@ void DualScan::begin_steps(double num_steps) {
   is_blending_ = rho_right < rho_left && rho_right < root_density_ && root_density_ < rho_left;
   if (!is_blending_) return;
   right_limit_ = partition(capacity_, rho_left, rho_right, root_density_).right;
-  left_rate_ = costs_.model().t_kv() * (capacity_ * root_density_ - right_limit_ * rho_right);
+  left_rate_ = t_kv_ * (capacity_ * root_density_ - right_limit_ * rho_right);
   left_credit_ = std::min(left_credit_ + num_steps * left_rate_, left_rate_);
 }
 

@@ -30,8 +30,7 @@ struct ScanCandidate {
 // used up) requests are taken from the left without a limit. Requests are named by their leaf. Borrows all it is given.
 class DualScan {
  public:
-  DualScan(const AnnotatedTree& tree, const RequestCosts& costs, std::span<const ScanUnit> units,
-           double capacity_tokens);
+  DualScan(const AnnotatedTree& tree, std::span<const ScanUnit> units, const CostModel& model, double capacity_tokens);
 
   // `num_steps` steps start, of which only the last one can admit: divides the memory anew and grants the left side its
   // compute.
@@ -64,9 +63,7 @@ class DualScan {
   };
 
   Account& account(std::int32_t leaf) { return accounts_[static_cast<std::size_t>(leaf)]; }
-  const RequestShape& shape(std::int32_t leaf) const {
-    return costs_.shape(tree_.layout.rows[static_cast<std::size_t>(leaf)]);
-  }
+  const RequestShape& shape(std::int32_t leaf) const { return tree_.shapes[static_cast<std::size_t>(leaf)]; }
   void skip_scanned();
   void mark_scanned(std::int32_t leaf);
   void charge_right(std::int32_t leaf, double tokens);
@@ -74,8 +71,8 @@ class DualScan {
   double unit_density(std::int32_t unit) const { return units_[static_cast<std::size_t>(unit)].cost.density(); }
 
   const AnnotatedTree& tree_;
-  const RequestCosts& costs_;
   std::span<const ScanUnit> units_;
+  double t_kv_;  // s
   double root_density_;
   double capacity_;  // M, tokens
   std::vector<Account> accounts_;  // by leaf

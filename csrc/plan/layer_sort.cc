@@ -53,6 +53,7 @@ class LeafWriter {
     reserve_huge(lcp_, num_leaves);
     reserve_huge(leaf_parents_, num_leaves);
     reserve_huge(costs_, num_leaves);
+    reserve_huge(shapes_, num_leaves);
   }
 
   void write() {
@@ -75,6 +76,7 @@ class LeafWriter {
     layout_.lcp = std::move(lcp_);
     layout_.leaf_parents = std::move(leaf_parents_);
     tree_.leaves = std::move(costs_);
+    tree_.shapes = std::move(shapes_);
   }
 
  private:
@@ -102,6 +104,7 @@ class LeafWriter {
     lcp_.push_back(next_lcp_);
     leaf_parents_.push_back(parent);
     costs_.push_back(tree_.leaves[leaf]);
+    shapes_.push_back(tree_.shapes[leaf]);
     next_lcp_ = node(parent).depth;
   }
 
@@ -113,6 +116,7 @@ class LeafWriter {
   std::vector<std::int32_t> lcp_;
   std::vector<NodeId> leaf_parents_;
   std::vector<Cost> costs_;
+  std::vector<RequestShape> shapes_;
   std::int32_t next_lcp_ = 0;  // what the next leaf shares with the last one: the depth of the node where they part
 };
 

@@ -43,13 +43,10 @@ void check_permutation(const std::vector<std::int32_t>& rows, std::size_t num_re
   }
 }
 
-void check_lcp(const std::vector<std::int32_t>& rows, const std::vector<std::int32_t>& lcp,
-               const std::vector<RequestShape>& shapes) {
-  bool is_valid = lcp.size() == rows.size() && (lcp.empty() || lcp.front() == 0);
-  for (std::size_t i = 1; is_valid && i < rows.size(); ++i) {
-    const std::int32_t shorter = std::min(shapes[static_cast<std::size_t>(rows[i - 1])].prompt_len,
-                                          shapes[static_cast<std::size_t>(rows[i])].prompt_len);
-    is_valid = 0 <= lcp[i] && lcp[i] <= shorter;
+void check_lcp(const std::vector<std::int32_t>& lcp, const std::vector<RequestShape>& shapes) {
+  bool is_valid = lcp.size() == shapes.size() && (lcp.empty() || lcp.front() == 0);
+  for (std::size_t i = 1; is_valid && i < lcp.size(); ++i) {
+    is_valid = 0 <= lcp[i] && lcp[i] <= std::min(shapes[i - 1].prompt_len, shapes[i].prompt_len);
   }
   if (!is_valid) {
     throw InvalidInput("lcp must have the common prefix length of each request with the one before; the saved plan is "
@@ -57,10 +54,13 @@ void check_lcp(const std::vector<std::int32_t>& rows, const std::vector<std::int
   }
 }
 
+// By leaf of the tree.
 std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths) {
   std::vector<RequestShape> shapes;
   reserve_huge(shapes, lengths.size());
-  for (std::size_t row = 0; row < lengths.size(); ++row) shapes.push_back({lengths[row], tree.prompt_lens()[row]});
+  for (std::size_t leaf = 0; leaf < lengths.size(); ++leaf) {
+    shapes.push_back({lengths[leaf], tree.prompt_len(tree.layout().rows[leaf])});
+  }
   return shapes;
 }
 
@@ -72,9 +72,7 @@ double PlanSummary::sharing_ratio(std::int64_t num_copied_tokens) const {
 }
 
 Plan::Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout)
-    : model_(std::move(model)),
-      shapes_(std::move(shapes)),
-      tree_(annotate(std::move(layout), costs())) {}
+    : model_(std::move(model)), tree_(annotate(std::move(layout), std::move(shapes), costs())) {}
 
 std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
                                        const PlanConfig& config, double build_s) {
@@ -90,25 +88,24 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   std::vector<RequestShape> shapes;
   {
     const Stopwatch watch(times.estimate_s);
-    shapes = shapes_of(tree, estimate_lengths(tree, known, config.prior));
+    shapes = shapes_of(tree, estimate_leaf_lengths(tree, known, config.prior));
   }
   std::shared_ptr<Plan> plan;
   {
     const Stopwatch watch(times.sort_s);
     plan.reset(new Plan(model, std::move(shapes), tree.layout()));
-    summary.bound = bound(model, workload_sums(plan->layout(), plan->costs()));
+    summary.bound = bound(model, workload_sums(plan->tree_, model.model().cascade_attention));
     summary.cost = plan->tree_.total();
     layer_sort(plan->tree_);
   }
-  const RequestCosts costs = plan->costs();
   {
     const Stopwatch watch(times.split_s);
-    summary.split = conditional_split(plan->tree_, costs, config.split);
+    summary.split = conditional_split(plan->tree_, plan->costs(), config.split);
   }
   {
     const Stopwatch watch(times.sort_s);
     plan->units_ = scan_units(plan->tree_);
-    plan->order_ = blended_order(plan->layout(), costs, plan->scan(costs, capacity), config.step_tokens);
+    plan->order_ = blended_order(plan->tree_, plan->scan(capacity), config.step_tokens);
   }
   plan->summary_ = summary;
   return plan;
@@ -119,17 +116,13 @@ std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<RequestSh
                                           std::vector<std::int32_t> order, const PlanSummary& summary) {
   check_permutation(rows, shapes.size(), "rows");
   check_permutation(order, shapes.size(), "order");
-  check_lcp(rows, lcp, shapes);
+  check_lcp(lcp, shapes);
   const std::shared_ptr<Plan> plan(
       new Plan(std::move(model), std::move(shapes), TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
   plan->units_ = scan_units(plan->tree_);
   plan->order_ = std::move(order);
   plan->summary_ = summary;
   return plan;
-}
-
-DualScan Plan::scan(const RequestCosts& costs, double capacity_tokens) const {
-  return {tree_, costs, units_, capacity_tokens};
 }
 
 }  // namespace blendserve

@@ -50,8 +50,8 @@ class Plan {
   // can't be used, and where the model does not fit the device.
   static std::shared_ptr<const Plan> make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
                                           const PlanConfig& config, double build_s);
-  // From what a plan consists of: `rows` and `lcp` of its layout, the rest by row. Throws InvalidInput unless they
-  // belong together.
+  // From what a plan consists of: `shapes`, `rows` and `lcp` by leaf of its layout, and its order. Throws InvalidInput
+  // unless they belong together.
   static std::shared_ptr<const Plan> restore(CostModel model, std::vector<RequestShape> shapes,
                                              std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp,
                                              std::vector<std::int32_t> order, const PlanSummary& summary);
@@ -64,12 +64,11 @@ class Plan {
   const std::vector<ScanUnit>& units() const { return units_; }
 
   std::int32_t num_requests() const { return layout().num_leaves(); }
-  const std::vector<RequestShape>& shapes() const { return shapes_; }  // by row
   const CostModel& model() const { return model_; }
-  RequestCosts costs() const { return {shapes_, model_}; }
+  RequestCosts costs() const { return RequestCosts(model_); }
 
-  // The dual scanner at the start of the job, for `capacity_tokens` of KV cache. Borrows `costs`, and this plan.
-  DualScan scan(const RequestCosts& costs, double capacity_tokens) const;
+  // The dual scanner at the start of the job, for `capacity_tokens` of KV cache. Borrows this plan.
+  DualScan scan(double capacity_tokens) const { return {tree_, units_, model_, capacity_tokens}; }
   // The rows in the order in which it admits them if every length is as estimated.
   const std::vector<std::int32_t>& order() const { return order_; }
 
@@ -79,7 +78,6 @@ class Plan {
   Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout);
 
   CostModel model_;
-  std::vector<RequestShape> shapes_;
   AnnotatedTree tree_;
   std::vector<ScanUnit> units_;
   std::vector<std::int32_t> order_;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/huge_pages.h"
 #include "plan/outliers.h"
 
 namespace blendserve {
@@ -18,36 +19,45 @@ class Subsequence {
  public:
   void skip_to(std::int32_t lcp) { least_lcp_ = std::min(least_lcp_, lcp); }
 
-  void take(std::int32_t row) {
-    rows_.push_back(row);
+  void take(std::int32_t leaf) {
+    leaves_.push_back(leaf);
     lcp_.push_back(least_lcp_);
     least_lcp_ = std::numeric_limits<std::int32_t>::max();
   }
 
   // Appends the leaves to `sequence`, with whose last one they have no more than `lcp` in common.
   void move_to(Subsequence& sequence, std::int32_t lcp) {
-    if (rows_.empty()) return;
+    if (leaves_.empty()) return;
     lcp_.front() = lcp;
-    sequence.rows_.insert(sequence.rows_.end(), rows_.begin(), rows_.end());
+    sequence.leaves_.insert(sequence.leaves_.end(), leaves_.begin(), leaves_.end());
     sequence.lcp_.insert(sequence.lcp_.end(), lcp_.begin(), lcp_.end());
-    rows_.clear();
+    leaves_.clear();
     lcp_.clear();
   }
 
-  TreeLayout layout() && {
+  AnnotatedTree tree(const AnnotatedTree& from, const RequestCosts& costs) && {
+    std::vector<std::int32_t> rows;
+    std::vector<RequestShape> shapes;
+    rows.reserve(leaves_.size());
+    reserve_huge(shapes, leaves_.size());
+    for (const std::int32_t leaf : leaves_) {
+      rows.push_back(from.layout.rows[static_cast<std::size_t>(leaf)]);
+      shapes.push_back(from.shapes[static_cast<std::size_t>(leaf)]);
+    }
     if (!lcp_.empty()) lcp_.front() = 0;
-    return TreeLayout::from_lcp(std::move(rows_), std::move(lcp_));
+    return annotate(TreeLayout::from_lcp(std::move(rows), std::move(lcp_)), std::move(shapes), costs);
   }
 
  private:
-  std::vector<std::int32_t> rows_;
+  std::vector<std::int32_t> leaves_;
   std::vector<std::int32_t> lcp_;
   std::int32_t least_lcp_ = std::numeric_limits<std::int32_t>::max();
 };
 
 }  // namespace
 
-TreeLayout regroup(const TreeLayout& layout, std::span<const std::int8_t> groups, std::int32_t root_depth) {
+AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> groups, std::int32_t root_depth,
+                      const RequestCosts& costs) {
   Subsequence staying;
   Subsequence moved;
   std::array<Subsequence, kNumBands> of_tree;
@@ -61,22 +71,22 @@ TreeLayout regroup(const TreeLayout& layout, std::span<const std::int8_t> groups
     for_each_started([&](Subsequence& group) { group.move_to(moved, root_depth); });
     started = 0;
   };
-  for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-    const std::int32_t lcp = layout.lcp[leaf];
+  for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
+    const std::int32_t lcp = tree.layout.lcp[static_cast<std::size_t>(leaf)];
     if (lcp <= root_depth) end_tree();
     staying.skip_to(lcp);
     for_each_started([&](Subsequence& group) { group.skip_to(lcp); });
-    const std::int8_t group = groups[leaf];
+    const std::int8_t group = groups[static_cast<std::size_t>(leaf)];
     if (group == kStays) {
-      staying.take(layout.rows[leaf]);
+      staying.take(leaf);
     } else {
-      of_tree[static_cast<std::size_t>(group)].take(layout.rows[leaf]);
+      of_tree[static_cast<std::size_t>(group)].take(leaf);
       started |= 1U << group;
     }
   }
   end_tree();
   moved.move_to(staying, root_depth);
-  return std::move(staying).layout();
+  return std::move(staying).tree(tree, costs);
 }
 
 }  // namespace blendserve

@@ -3,15 +3,16 @@
 #include <cstdint>
 #include <span>
 
-#include "tree/tree_layout.h"
+#include "plan/annotate.h"
 
 namespace blendserve {
 
 inline constexpr std::int8_t kStays = -1;
 
-// The layout with some leaves cut out. Leaf i stays, or goes to group groups[i] (0 to kNumBands - 1) of its tree, a child
+// The tree with some leaves cut out. Leaf i stays, or goes to group groups[i] (0 to kNumBands - 1) of its tree, a child
 // of the node at `root_depth` that is above all leaves. Every group of a tree becomes a tree of its own beside it, with a
 // copy of the segments it needs. The result is not sorted.
-TreeLayout regroup(const TreeLayout& layout, std::span<const std::int8_t> groups, std::int32_t root_depth);
+AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> groups, std::int32_t root_depth,
+                      const RequestCosts& costs);
 
 }  // namespace blendserve

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "estimate/length_estimate.h"
 #include "perf/cost_model.h"
@@ -23,30 +22,26 @@ struct Cost {
   double density() const { return blendserve::density(compute_s, memory_s); }
 };
 
-// What the costs of a request depend on, together: they are read in any order.
+// What the costs of a request depend on.
 struct RequestShape {
   LengthEstimate output_len;
   std::int32_t prompt_len = 0;
 };
 
 // What requests cost where they stand in a tree, by PAPER.md's closed forms with E[d] and E[d²] for d and d². Borrows
-// all it is given.
+// the model.
 class RequestCosts {
  public:
-  // `shapes` by row.
-  RequestCosts(std::span<const RequestShape> shapes, const CostModel& model) : shapes_(shapes), model_(model) {}
+  explicit RequestCosts(const CostModel& model) : model_(model) {}
 
   const CostModel& model() const { return model_; }
   bool has_cascade_attention() const { return model_.model().cascade_attention; }
-  const RequestShape& shape(std::int32_t row) const { return shapes_[static_cast<std::size_t>(row)]; }
-  std::int32_t prompt_len(std::int32_t row) const { return shape(row).prompt_len; }
-  const LengthEstimate& output_len(std::int32_t row) const { return shape(row).output_len; }
 
   // A request whose first `shared_len` tokens are computed elsewhere: the rest of its prompt, and its output. With
   // cascade attention these tokens are also read elsewhere.
-  Cost leaf(std::int32_t row, std::int32_t shared_len) const {
-    const double p = prompt_len(row);
-    const LengthEstimate& d = output_len(row);
+  Cost leaf(const RequestShape& request, std::int32_t shared_len) const {
+    const double p = request.prompt_len;
+    const LengthEstimate& d = request.output_len;
     return {model_.segment_compute_s(shared_len, p) + model_.decode_compute_s(d.mean),
             model_.memory_s(has_cascade_attention() ? p - shared_len : p, d.mean, d.second_moment)};
   }
@@ -59,7 +54,6 @@ class RequestCosts {
   }
 
  private:
-  std::span<const RequestShape> shapes_;
   const CostModel& model_;
 };
 

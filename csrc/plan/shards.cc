@@ -17,11 +17,12 @@ struct Range {
 
 class Cutter {
  public:
-  Cutter(const TreeLayout& layout, const RequestCosts& costs) : layout_(layout), costs_(costs), left_of_(1) {
-    left_of_.reserve(layout.rows.size() + 1);
-    for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
+  Cutter(const AnnotatedTree& tree, const RequestCosts& costs)
+      : tree_(tree), layout_(tree.layout), costs_(costs), left_of_(1) {
+    left_of_.reserve(layout_.rows.size() + 1);
+    for (std::size_t leaf = 0; leaf < layout_.rows.size(); ++leaf) {
       left_of_.push_back(left_of_.back());
-      left_of_.back() += costs.leaf(layout.rows[leaf], layout.lcp[leaf]);
+      left_of_.back() += costs.leaf(tree.shapes[leaf], layout_.lcp[leaf]);
     }
   }
 
@@ -114,7 +115,7 @@ class Cutter {
       shard.num_lost_tokens += layout_.lcp[static_cast<std::size_t>(run.begin)];
       for (std::int32_t leaf = run.begin; leaf < run.end; ++leaf) {
         shard.rows.push_back(layout_.rows[static_cast<std::size_t>(leaf)]);
-        shard.num_prompt_tokens += costs_.prompt_len(shard.rows.back());
+        shard.num_prompt_tokens += tree_.shapes[static_cast<std::size_t>(leaf)].prompt_len;
       }
     }
     return shard;
@@ -122,6 +123,7 @@ class Cutter {
 
   static constexpr std::int32_t kNeighbours = 8;
 
+  const AnnotatedTree& tree_;
   const TreeLayout& layout_;
   const RequestCosts& costs_;
   std::vector<Cost> left_of_;  // the leaves before each one, every segment computed once
@@ -129,12 +131,13 @@ class Cutter {
 
 }  // namespace
 
-std::vector<Shard> cut_shards(const TreeLayout& layout, const RequestCosts& costs, std::int32_t num_shards) {
-  if (num_shards < 1 || num_shards > layout.num_leaves()) {
+std::vector<Shard> cut_shards(const AnnotatedTree& tree, const RequestCosts& costs, std::int32_t num_shards) {
+  const std::int32_t num_leaves = tree.layout.num_leaves();
+  if (num_shards < 1 || num_shards > num_leaves) {
     throw InvalidInput("num_shards is " + std::to_string(num_shards) + "; it must be from 1 to the number of requests (" +
-                       std::to_string(layout.num_leaves()) + ")");
+                       std::to_string(num_leaves) + ")");
   }
-  return Cutter(layout, costs).cut(num_shards);
+  return Cutter(tree, costs).cut(num_shards);
 }
 
 }  // namespace blendserve

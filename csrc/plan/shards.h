@@ -3,8 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plan/request_costs.h"
-#include "tree/tree_layout.h"
+#include "plan/annotate.h"
 
 namespace blendserve {
 
@@ -17,10 +16,10 @@ struct Shard {
   std::int64_t num_lost_tokens = 0;  // of the prefixes that its cuts go through, which the tree computes once
 };
 
-// Cuts the layer-sorted `layout` into shards of equal compute and equal memory time, so of equal load and density: each
+// Cuts the layer-sorted `tree` into shards of equal compute and equal memory time, so of equal load and density: each
 // takes leaves from the left and from the right end of what is left, where these balance; the last one takes the middle.
 // So there are two cuts a shard, and each loses at most one root-to-leaf path. Requests are not divided: a shard is off
 // by half of a large one. Throws InvalidInput unless 1 <= num_shards <= leaves.
-std::vector<Shard> cut_shards(const TreeLayout& layout, const RequestCosts& costs, std::int32_t num_shards);
+std::vector<Shard> cut_shards(const AnnotatedTree& tree, const RequestCosts& costs, std::int32_t num_shards);
 
 }  // namespace blendserve

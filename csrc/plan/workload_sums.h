@@ -1,13 +1,12 @@
 #pragma once
 
 #include "perf/bounds.h"
-#include "plan/request_costs.h"
-#include "tree/tree_layout.h"
+#include "plan/annotate.h"
 
 namespace blendserve {
 
 // The sums that the bounds of a job are made of, with every segment of the tree computed once (and, with cascade
-// attention, read once a step). `layout` is the tree's own.
-WorkloadSums workload_sums(const TreeLayout& layout, const RequestCosts& costs);
+// attention, read once a step).
+WorkloadSums workload_sums(const AnnotatedTree& tree, bool has_cascade_attention);
 
 }  // namespace blendserve

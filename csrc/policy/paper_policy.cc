@@ -9,8 +9,7 @@ namespace blendserve {
 
 PaperPolicy::PaperPolicy(std::shared_ptr<const Plan> plan, double capacity_tokens)
     : plan_(std::move(plan)),
-      costs_(plan_->costs()),
-      scan_(plan_->scan(costs_, capacity_tokens)),
+      scan_(plan_->scan(capacity_tokens)),
       leaves_(static_cast<std::size_t>(plan_->num_requests())),
       sides_(leaves_.size(), ScanSide::kNone),
       next_unplanned_(plan_->num_requests()) {
@@ -64,8 +63,9 @@ void PaperPolicy::admit_to_scan(RequestId id) {
   }
   scan_.admit(leaf(id), last_side(id));
   if (last_side(id) == ScanSide::kRight) return;
-  const double prefill_steps = std::ceil(static_cast<double>(costs_.prompt_len(id)) / max_batch_tokens_);
-  expiries_.push({step_ + static_cast<std::int64_t>(prefill_steps + std::ceil(costs_.output_len(id).mean)), id});
+  const RequestShape& shape = plan_->tree().shapes[static_cast<std::size_t>(leaf(id))];
+  const double prefill_steps = std::ceil(static_cast<double>(shape.prompt_len) / max_batch_tokens_);
+  expiries_.push({step_ + static_cast<std::int64_t>(prefill_steps + std::ceil(shape.output_len.mean)), id});
 }
 
 // Expiries of requests that ended, or that came back since, are left over in the queue: they are too late or too early

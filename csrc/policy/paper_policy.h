@@ -53,7 +53,6 @@ class PaperPolicy final : public SchedulingPolicy {
   void move_outlived_to_right();
 
   std::shared_ptr<const Plan> plan_;
-  RequestCosts costs_;
   DualScan scan_;
   std::vector<std::int32_t> leaves_;  // of planned requests, by id
   std::vector<ScanSide> sides_;       // of planned requests that were admitted, by id

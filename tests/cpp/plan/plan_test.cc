@@ -85,7 +85,7 @@ TEST_CASE("the order takes from both ends: while both last, no long stretch is o
 TEST_CASE("a restored plan is the plan") {
   const Job job = mixed_job(2, 500);
   const auto plan = job.plan();
-  const auto again = Plan::restore(plan->model(), plan->shapes(), plan->layout().rows,
+  const auto again = Plan::restore(plan->model(), plan->tree().shapes, plan->layout().rows,
                                    plan->layout().lcp, plan->order(), plan->summary());
   CHECK(again->order() == plan->order());
   CHECK(again->layout().leaf_parents.size() == plan->layout().leaf_parents.size());
@@ -94,12 +94,12 @@ TEST_CASE("a restored plan is the plan") {
 
   auto order = plan->order();
   order[0] = order[1];
-  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->shapes(), plan->layout().rows,
+  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->tree().shapes, plan->layout().rows,
                                 plan->layout().lcp, order, plan->summary()),
                   InvalidInput);
   auto lcp = plan->layout().lcp;
   lcp[1] = 100'000;
-  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->shapes(), plan->layout().rows, lcp,
+  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->tree().shapes, plan->layout().rows, lcp,
                                 plan->order(), plan->summary()),
                   InvalidInput);
 }
@@ -110,11 +110,11 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
   for (const std::int32_t num_shards : {1, 2, 3, 4, 8}) {
     const Job job = mixed_job(3, 8000);
     const auto plan = job.plan();
-    const auto shards = cut_shards(plan->layout(), plan->costs(), num_shards);
+    const auto shards = cut_shards(plan->tree(), plan->costs(), num_shards);
     REQUIRE(static_cast<std::int32_t>(shards.size()) == num_shards);
     Cost largest;
-    for (std::int32_t row = 0; row < plan->num_requests(); ++row) {
-      const Cost cost = plan->costs().leaf(row, 0);
+    for (const RequestShape& shape : plan->tree().shapes) {
+      const Cost cost = plan->costs().leaf(shape, 0);
       largest.compute_s = std::max(largest.compute_s, cost.compute_s);
       largest.memory_s = std::max(largest.memory_s, cost.memory_s);
     }
@@ -135,8 +135,8 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
 TEST_CASE("there are as many shards as requests at most, and every one gets a request") {
   const Job job = mixed_job(4, 5);
   const auto plan = job.plan();
-  const auto shards = cut_shards(plan->layout(), plan->costs(), 5);
+  const auto shards = cut_shards(plan->tree(), plan->costs(), 5);
   for (const Shard& shard : shards) CHECK(shard.rows.size() == 1);
-  CHECK_THROWS_WITH(cut_shards(plan->layout(), plan->costs(), 6), Catch::Contains("num_shards is 6"));
-  CHECK_THROWS_AS(cut_shards(plan->layout(), plan->costs(), 0), InvalidInput);
+  CHECK_THROWS_WITH(cut_shards(plan->tree(), plan->costs(), 6), Catch::Contains("num_shards is 6"));
+  CHECK_THROWS_AS(cut_shards(plan->tree(), plan->costs(), 0), InvalidInput);
 }

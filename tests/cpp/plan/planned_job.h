@@ -29,17 +29,15 @@ inline CostModel simple_model(bool cascade_attention = false) {
 // Prompts with known output lengths, and all that planning needs of them.
 struct PlannedJob {
   PrefixTree tree;
-  std::vector<RequestShape> shapes;
   CostModel model;
   RequestCosts costs;
   AnnotatedTree planned;
 
   PlannedJob(const Prompts& prompts, const std::vector<double>& output_lens, bool cascade_attention = false)
       : tree(build(prompts)),
-        shapes(shapes_of(tree, output_lens)),
         model(simple_model(cascade_attention)),
-        costs(shapes, model),
-        planned(annotate(tree.layout(), costs)) {}
+        costs(model),
+        planned(annotate(tree.layout(), shapes_of(tree, output_lens), costs)) {}
   PlannedJob(const PlannedJob&) = delete;
   PlannedJob& operator=(const PlannedJob&) = delete;
 
@@ -69,7 +67,7 @@ struct PlannedJob {
   }
   static std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<double>& output_lens) {
     std::vector<RequestShape> shapes;
-    for (std::int32_t row = 0; row < tree.num_requests(); ++row) {
+    for (const std::int32_t row : tree.layout().rows) {
       shapes.push_back({LengthEstimate::exactly(output_lens[static_cast<std::size_t>(row)]), tree.prompt_len(row)});
     }
     return shapes;

@@ -63,14 +63,14 @@ TEST_CASE("with cascade attention a shared segment is read once a step, for as l
   const PlannedJob job({{1, 2, 3, 4}, {1, 2, 3, 5, 6}}, {10, 20}, true);
   CHECK(job.planned.subtrees[0].compute_s == Approx(6 + 30));
   CHECK(job.planned.subtrees[0].memory_s == Approx((1 * 10 + 50 + 2 * 20 + 200 + 3 * 20) * 0.01));
-  const WorkloadSums sums = workload_sums(job.layout(), job.costs);
+  const WorkloadSums sums = workload_sums(job.planned, job.costs.has_cascade_attention());
   CHECK(sums.kv_reads == Approx(1 * 9 + 45 + 2 * 19 + 190 + 3 * 19));
   CHECK(sums.unshared_kv_reads == Approx(1 * 9 + 45 + 2 * 19 + 190));
 }
 
 TEST_CASE("the sums of a job count every segment once and every decode step's reads") {
   const PlannedJob job({{1, 2, 3, 4}, {1, 2, 3, 5, 6}, {1, 2, 3, 5, 6}}, {10, 20, 1});
-  const WorkloadSums sums = workload_sums(job.layout(), job.costs);
+  const WorkloadSums sums = workload_sums(job.planned, job.costs.has_cascade_attention());
   CHECK(sums.num_requests == 3);
   CHECK(sums.unique_prompt_tokens == 6);
   CHECK(sums.unique_prompt_squares == 16 + 25 - 9);
@@ -100,7 +100,7 @@ TEST_CASE("the layer-wise sort orders the children of every node and keeps the t
     check_children_are_sorted(job);
     CHECK(sorted(job.layout().rows) == rows);
     CHECK(job.num_unique_tokens() == num_unique);
-    const auto fresh = annotate(job.layout(), job.costs);
+    const auto fresh = annotate(job.layout(), job.planned.shapes, job.costs);
     for (std::size_t id = 0; id < costs_before.size(); ++id) {
       CHECK(fresh.subtrees[id].compute_s == Approx(costs_before[id].compute_s));
       CHECK(fresh.subtrees[id].memory_s == Approx(costs_before[id].memory_s));
@@ -114,10 +114,11 @@ TEST_CASE("the layer-wise sort orders the children of every node and keeps the t
 TEST_CASE("regrouping keeps every leaf and shares what is left together") {
   // Two trees: 5 5 | {1, 2 | {7, 8}} and 6 6 | {1, 2}.
   const PlannedJob job({{5, 5, 1}, {5, 5, 2, 7}, {5, 5, 2, 8}, {6, 6, 1}, {6, 6, 2}}, {1, 1, 1, 1, 1});
-  const auto layout = regroup(job.layout(), std::vector<std::int8_t>{kStays, 3, 3, kStays, 0}, 0);
-  layout.verify();
-  CHECK(layout.rows == std::vector<std::int32_t>{0, 3, 1, 2, 4});
-  CHECK(layout.lcp == std::vector<std::int32_t>{0, 0, 0, 3, 0});
+  const auto tree = regroup(job.planned, std::vector<std::int8_t>{kStays, 3, 3, kStays, 0}, 0, job.costs);
+  tree.layout.verify();
+  CHECK(tree.layout.rows == std::vector<std::int32_t>{0, 3, 1, 2, 4});
+  CHECK(tree.layout.lcp == std::vector<std::int32_t>{0, 0, 0, 3, 0});
+  CHECK(tree.shapes[2].prompt_len == 4);
 }
 
 namespace {
@@ -187,7 +188,7 @@ TEST_CASE("splits stay within the budget, move a leaf once and leave a sorted tr
       CHECK(job.num_unique_tokens() == before + report.num_copied_tokens);
       CHECK(report.num_copied_tokens >= 0);
       CHECK(static_cast<double>(report.num_copied_tokens) <= budget * static_cast<double>(num_shared));
-      const auto fresh = annotate(job.layout(), job.costs);
+      const auto fresh = annotate(job.layout(), job.planned.shapes, job.costs);
       for (std::size_t id = 0; id < fresh.subtrees.size(); ++id) {
         CHECK(fresh.subtrees[id].total() == Approx(job.planned.subtrees[id].total()));
       }
