@@ -67,6 +67,28 @@ std::vector<LengthEstimate> estimate_nodes(const TreeLayout& layout, const std::
   return estimates;
 }
 
+// By node, from the evidence below it; there must be some.
+std::vector<LengthEstimate> estimates_from_evidence(const TreeLayout& layout, const KnownLengths& known) {
+  std::vector<NodeEvidence> nodes(layout.nodes.size());
+  double shortest = std::numeric_limits<double>::infinity();
+  double longest = 0.0;
+  for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
+    const double weight = known.evidence_weight(layout.rows[leaf]);
+    if (weight == 0.0) continue;
+    const double len = known.length(layout.rows[leaf]);
+    nodes[static_cast<std::size_t>(layout.leaf_parents[leaf])].sums.add(weight, len);
+    shortest = std::min(shortest, len);
+    longest = std::max(longest, len);
+  }
+  sum_subtrees(layout, nodes);
+  std::vector<LengthEstimate> estimates = estimate_nodes(layout, nodes);
+  for (LengthEstimate& each : estimates) {  // rounding must not lead out of the evidence
+    each.mean = std::clamp(each.mean, shortest, longest);
+    each.second_moment = std::clamp(each.second_moment, each.mean * each.mean, longest * longest);
+  }
+  return estimates;
+}
+
 }  // namespace
 
 std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const KnownLengths& known, LengthEstimate prior) {
@@ -83,26 +105,8 @@ std::vector<LengthEstimate> estimate_leaf_lengths(const PrefixTree& tree, const 
   known.check(tree);
   check_prior(prior);
   const TreeLayout& layout = tree.layout();
-  std::vector<NodeEvidence> nodes(layout.nodes.size());
-  double shortest = std::numeric_limits<double>::infinity();
-  double longest = 0.0;
-  for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-    const double weight = known.evidence_weight(layout.rows[leaf]);
-    if (weight == 0.0) continue;
-    const double len = known.length(layout.rows[leaf]);
-    nodes[static_cast<std::size_t>(layout.leaf_parents[leaf])].sums.add(weight, len);
-    shortest = std::min(shortest, len);
-    longest = std::max(longest, len);
-  }
-  sum_subtrees(layout, nodes);
-  std::vector<LengthEstimate> by_node =
-      nodes.back().sums.empty() ? std::vector<LengthEstimate>(nodes.size(), prior) : estimate_nodes(layout, nodes);
-  if (!nodes.back().sums.empty()) {
-    for (LengthEstimate& each : by_node) {  // rounding must not lead out of the evidence
-      each.mean = std::clamp(each.mean, shortest, longest);
-      each.second_moment = std::clamp(each.second_moment, each.mean * each.mean, longest * longest);
-    }
-  }
+  const auto by_node = known.has_evidence() ? estimates_from_evidence(layout, known)
+                                            : std::vector<LengthEstimate>(layout.nodes.size(), prior);
   std::vector<LengthEstimate> estimates;
   reserve_huge(estimates, layout.rows.size());
   for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {

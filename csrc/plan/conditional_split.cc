@@ -14,6 +14,14 @@
 namespace blendserve {
 namespace {
 
+constexpr double kNegligible = 1e-3;  // of the job's work
+
+double total_benefit(const std::vector<Outlier>& outliers) {
+  double sum = 0;
+  for (const Outlier& outlier : outliers) sum += static_cast<double>(outlier.benefit);
+  return sum;
+}
+
 // The outliers below one node that belong to one band: cut out together or not at all.
 struct Unit {
   NodeId parent = kNoNode;
@@ -109,7 +117,7 @@ class Splitter {
   // Whether there may be more to do.
   bool run_round() {
     auto outliers = find_outliers(tree_, config_.tolerance);
-    if (outliers.empty()) return stop(SplitStop::kMonotone);
+    if (total_benefit(outliers) <= kNegligible * tree_.total().total()) return stop(SplitStop::kMonotone);
     std::erase_if(outliers, [this](const Outlier& outlier) { return was_split(outlier); });
     const auto bands = choose(std::move(outliers));
     if (bands.empty()) return stop(SplitStop::kBudget);

@@ -8,7 +8,7 @@ namespace blendserve {
 
 struct SplitConfig {
   double budget = 0.01;         // share of the prefix sharing, in tokens, that may be given up; 0..1
-  double tolerance = 1.0 / 64;  // a leaf is misplaced from this share of the job's work on
+  double tolerance = 1.0 / 64;  // a leaf is misplaced when more than this share of the job's work lies in between
   std::int32_t max_rounds = 2;  // later ones move little
 
   // Throws InvalidInput that names the value.
@@ -16,7 +16,7 @@ struct SplitConfig {
 };
 
 enum class SplitStop : std::uint8_t {
-  kMonotone,  // C1: no leaf is misplaced any more
+  kMonotone,  // C1: hardly anything is misplaced: in sum of work times distance 1/1000 of the job's work at most
   kBudget,    // C2: no split is affordable
   kRounds,
 };

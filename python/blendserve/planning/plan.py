@@ -173,6 +173,8 @@ def _lengths(lengths: ArrayLike | None, num_requests: int) -> NDArray[np.float64
 
 def _limits(lengths: NDArray[np.float64], caps: NDArray[np.int32] | None) -> NDArray[np.int32]:
     """`Plan.max_new_tokens`; the lengths have been checked."""
+    if not np.any(lengths != _UNKNOWN):
+        return np.zeros(len(lengths), dtype=np.int32) if caps is None else caps
     unknown = lengths == _UNKNOWN
     limits = np.where(unknown, 0, np.maximum(np.ceil(lengths), 1)).astype(np.int32)
     return limits if caps is None else np.where(unknown, caps, limits)
@@ -183,7 +185,7 @@ def _reals(name: str, values: ArrayLike, num_requests: int) -> NDArray[np.float6
     if array.dtype.kind not in "iuf":
         raise UserError(f"{name} has dtype {array.dtype}; it must be of integers or floats")
     if array.shape != (num_requests,):
-        raise UserError(f"{name} has shape {array.shape}; one value for each of the {num_requests} requests is expected")
+        raise UserError(f"{name} has shape {array.shape}; give one value for each of the {num_requests} requests")
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
