@@ -1,5 +1,6 @@
 #include "estimate/evidence.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -39,6 +40,10 @@ void KnownLengths::check(const PrefixTree& tree) const {
                [](double weight) { return weight == 0.0 || (weight >= 1e-9 && weight <= 1e9); });
   }
   check_max_output_lens(max_output_lens, tree);
+}
+
+bool KnownLengths::is_any_known() const {
+  return std::ranges::any_of(lengths, [](double len) { return len != kUnknownLength; });
 }
 
 bool KnownLengths::has_evidence() const {

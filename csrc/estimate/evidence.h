@@ -23,6 +23,7 @@ struct KnownLengths {
     return weights.empty() ? 1.0 : weights[static_cast<std::size_t>(row)];
   }
   bool has_evidence() const;
+  bool is_any_known() const;
   LengthEstimate within_cap(std::int32_t row, LengthEstimate estimate) const {
     return max_output_lens.empty() ? estimate : capped(estimate, max_output_lens[static_cast<std::size_t>(row)]);
   }

@@ -52,8 +52,4 @@ std::int64_t CostModel::kv_capacity_tokens() const {
   return static_cast<std::int64_t>(blocks * kBlockTokens);
 }
 
-double density(double compute_s, double memory_s) {
-  return memory_s > 0 ? compute_s / memory_s : std::numeric_limits<double>::infinity();
-}
-
 }  // namespace blendserve

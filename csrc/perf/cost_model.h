@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "perf/device_spec.h"
 #include "perf/model_spec.h"
@@ -53,6 +54,8 @@ class CostModel {
 };
 
 // ρ: compute / memory time; +infinity without memory time, so never NaN.
-double density(double compute_s, double memory_s);
+inline double density(double compute_s, double memory_s) {
+  return memory_s > 0 ? compute_s / memory_s : std::numeric_limits<double>::infinity();
+}
 
 }  // namespace blendserve

@@ -125,7 +125,7 @@ class LeafWriter {
 void layer_sort(AnnotatedTree& tree) {
   Children children(tree.layout);
   DensityOrder order;
-  const DensityOrder::Density density = [&](std::uint32_t item) {
+  const auto density = [&](std::uint32_t item) {
     return children.is_leaf(item) ? tree.leaves[item].density()
                                   : tree.subtrees[static_cast<std::size_t>(children.node(item))].density();
   };
