@@ -2,36 +2,28 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <queue>
+#include <cstdint>
 #include <utility>
+
+#include "plan/ending_queue.h"
 
 namespace blendserve {
 namespace {
 
-struct Ending {
-  double step = 0;
-  std::int32_t leaf = 0;
-
-  friend bool operator>(const Ending& a, const Ending& b) {
-    return a.step != b.step ? a.step > b.step : a.leaf > b.leaf;
-  }
-};
-
 class Replay {
  public:
   Replay(const AnnotatedTree& tree, DualScan scan, double step_tokens)
-      : tree_(tree), scan_(std::move(scan)), step_tokens_(step_tokens) {
+      : tree_(tree), scan_(std::move(scan)), step_tokens_(step_tokens), running_(tree.layout.num_leaves()) {
     order_.reserve(tree.layout.rows.size());
   }
 
   std::vector<std::int32_t> run() && {
     scan_.begin_steps();
     while (!scan_.is_exhausted()) {
-      const double num_steps = admit_step() ? 1.0 : steps_until_event();
-      step_ += num_steps;
-      scan_.begin_steps(num_steps);
-      end_requests();
+      const std::int64_t next_step = admit_step() ? step_ + 1 : next_event();
+      scan_.begin_steps(static_cast<double>(next_step - step_));
+      step_ = next_step;
+      running_.pop_all(step_, [this](std::int32_t leaf) { scan_.release(leaf); });
     }
     return std::move(order_);
   }
@@ -49,31 +41,24 @@ class Replay {
       scan_.admit(candidate->leaf, candidate->side);
       order_.push_back(tree_.layout.rows[leaf]);
       left -= shape.prompt_len - tree_.layout.lcp[leaf] + 1;
-      running_.push({step_ + std::max(1.0, shape.output_len.mean), candidate->leaf});
+      running_.push(step_ + static_cast<std::int64_t>(std::ceil(std::max(1.0, shape.output_len.mean))),
+                    candidate->leaf);
       has_admitted = true;
     }
     return has_admitted;
   }
 
-  // Until the left side has credit again or a request ends.
-  double steps_until_event() const {
-    const double until_credit = scan_.steps_until_credit();
-    if (running_.empty()) return until_credit;
-    return std::max(1.0, std::min(until_credit, std::ceil(running_.top().step - step_)));
-  }
-
-  void end_requests() {
-    while (!running_.empty() && running_.top().step <= step_) {
-      scan_.release(running_.top().leaf);
-      running_.pop();
-    }
+  // The step at which a request ends or the left side has credit again.
+  std::int64_t next_event() const {
+    constexpr double kFar = 1e15;
+    return running_.next_step(step_ + static_cast<std::int64_t>(std::min(scan_.steps_until_credit(), kFar)));
   }
 
   const AnnotatedTree& tree_;
   DualScan scan_;
   double step_tokens_;
-  double step_ = 0;
-  std::priority_queue<Ending, std::vector<Ending>, std::greater<>> running_;
+  std::int64_t step_ = 0;
+  EndingQueue running_;
   std::vector<std::int32_t> order_;
 };
 
