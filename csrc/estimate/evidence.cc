@@ -27,15 +27,15 @@ void check_each(const char* name, std::span<const T> values, std::int32_t num_re
 
 void check_max_output_lens(std::span<const std::int32_t> max_output_lens, const PrefixTree& tree) {
   if (max_output_lens.empty()) return;
-  check_each("max_output_lens", max_output_lens, tree.num_requests(), "it must be 1 or more",
+  check_each("max_output_lengths", max_output_lens, tree.num_requests(), "it must be 1 or more",
              [](std::int32_t len) { return len >= 1; });
 }
 
 void KnownLengths::check(const PrefixTree& tree) const {
-  check_each("known_lengths", lengths, tree.num_requests(), "a length is 0 to 2147483647, or -1 if it is not known",
+  check_each("output_lengths", lengths, tree.num_requests(), "a length is 0 to 2147483647, or -1 if it is not known",
              [](double len) { return len == kUnknownLength || (len >= 0.0 && len <= kMaxLength); });
   if (!weights.empty()) {
-    check_each("weights", weights, tree.num_requests(), "a weight is 0, or 1e-9 to 1e9",
+    check_each("evidence_weights", weights, tree.num_requests(), "a weight is 0, or 1e-9 to 1e9",
                [](double weight) { return weight == 0.0 || (weight >= 1e-9 && weight <= 1e9); });
   }
   check_max_output_lens(max_output_lens, tree);

@@ -205,10 +205,10 @@ TEST_CASE("wrong lengths are refused by index and value") {
     return "";
   };
   const std::string remedy = "; a length is 0 to 2147483647, or -1 if it is not known";
-  CHECK(message_of({1.0, std::nan("")}) == "known_lengths[1] is nan" + remedy);
-  CHECK(message_of({-2.0, 1.0}) == "known_lengths[0] is -2.000000" + remedy);
-  CHECK(message_of({1.0, INFINITY}) == "known_lengths[1] is inf" + remedy);
-  CHECK(message_of({1.0}) == "known_lengths has 1 values for 2 requests");
+  CHECK(message_of({1.0, std::nan("")}) == "output_lengths[1] is nan" + remedy);
+  CHECK(message_of({-2.0, 1.0}) == "output_lengths[0] is -2.000000" + remedy);
+  CHECK(message_of({1.0, INFINITY}) == "output_lengths[1] is inf" + remedy);
+  CHECK(message_of({1.0}) == "output_lengths has 1 values for 2 requests");
   const std::vector<double> lengths{1.0, 2.0};
   const std::vector<double> weights{1.0, -1.0};
   CHECK_THROWS_AS(estimate_lengths(tree, {.lengths = lengths, .weights = weights}), InvalidInput);
