@@ -70,5 +70,5 @@ class NaiveTrie:
 
     @property
     def shared_places(self) -> set[Prefix]:
-        """Where requests part, or end above or beside others, and the root: the inner nodes, with requests as leaves."""
+        """Where requests part, or end above or beside others, and the root: inner nodes, with requests as leaves."""
         return {()} | {common_prefix(a, b) for row, a in enumerate(self.prompts) for b in self.prompts[row + 1 :]}

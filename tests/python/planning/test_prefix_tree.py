@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from blendserve import PrefixTree
@@ -44,7 +46,7 @@ def test_leaves_are_in_the_order_of_their_tokens_and_equal_ones_by_row(prompts: 
     tree = build(prompts)
     rows = sorted(range(len(prompts)), key=lambda row: (prompts[row], row))
     assert tree.order.tolist() == rows
-    shared = [len(common_prefix(prompts[a], prompts[b])) for a, b in zip(rows, rows[1:], strict=False)]
+    shared = [len(common_prefix(prompts[a], prompts[b])) for a, b in pairwise(rows)]
     assert tree.lcp.tolist() == [0, *shared]
 
 
