@@ -100,7 +100,7 @@ def test_tensor_parallel_devices_are_that_many_times_as_fast() -> None:
 
 
 def test_a_model_that_leaves_no_room_for_kv_is_refused() -> None:
-    with pytest.raises(ValueError, match="llama-3.1-70b needs .* GB for its weights .* raise tp"):
+    with pytest.raises(ValueError, match=r"llama-3.1-70b needs .* GB for its weights .* raise tp"):
         plan_of([[1]], [1], model=ModelSpec.named("llama-3.1-70b"), device=A100)
     tiny = DeviceSpec(
         name="tiny",
