@@ -61,7 +61,7 @@ def contents(plan: bs.Plan, layout: str) -> tuple[list[Any], list[Any]]:
 def test_a_plan_without_its_prompts_has_no_built_tree(tmp_path: Path) -> None:
     plan = bs.Plan.load(saved(tmp_path / "plan.npz"))
     assert plan.tree is None
-    with pytest.raises(UserError, match="a loaded plan has no built tree; pass tokens and offsets to Plan.load"):
+    with pytest.raises(UserError, match=r"a loaded plan has no built tree; pass tokens and offsets to Plan.load"):
         plan.tree_view("built")
 
 
@@ -70,7 +70,7 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
     longer = [[*JOB.prompts[0], 1], *JOB.prompts[1:]]
     shuffled = [[(7 * i + row) % 97 for i in range(len(prompt))] for row, prompt in enumerate(JOB.prompts)]
     for prompts in (longer, JOB.prompts[1:], [], shuffled):
-        with pytest.raises(UserError, match="the prompts are not those that .*plan.npz was made from"):
+        with pytest.raises(UserError, match=r"the prompts are not those that .*plan.npz was made from"):
             bs.Plan.load(path, *arrays_of(prompts))
 
 
