@@ -17,10 +17,11 @@ TOKENS = st.sampled_from([0, 1, 2, -(2**31), 2**31 - 1])
 
 
 @st.composite
-def prompt_lists(draw: st.DrawFn, min_size: int = 1, max_size: int = 14, min_len: int = 0) -> list[list[int]]:
+def prompt_lists(draw: st.DrawFn, min_size: int = 1, max_size: int = 14, min_len: int = 0, tokens: st.SearchStrategy[int] = TOKENS
+) -> list[list[int]]:
     """Prompts that extend prefixes of one another; duplicates, and empty ones if `min_len` allows."""
     prompts: list[list[int]] = []
-    edit = st.tuples(st.integers(0, 13), st.integers(0, 8), st.lists(TOKENS, max_size=4))
+    edit = st.tuples(st.integers(0, 13), st.integers(0, 8), st.lists(tokens, max_size=4))
     for other, keep, suffix in draw(st.lists(edit, min_size=min_size, max_size=max_size)):
         prompt = [*(prompts[other % len(prompts)][:keep] if prompts else []), *suffix]
         prompts.append(prompt + [0] * (min_len - len(prompt)))

@@ -40,7 +40,7 @@ def run(scheduler: StepScheduler, between_steps: Callable[[int], None] = lambda 
 
 @settings(deadline=None, max_examples=150)
 @given(
-    prompts=prompt_lists(min_len=1),
+    prompts=prompt_lists(tokens=st.integers(0, 2), min_len=1),
     schedule=SCHEDULES,
     num_blocks=st.integers(20, 40),
     max_batch_tokens=st.integers(1, 20),
@@ -64,7 +64,7 @@ def test_every_request_is_answered_once_at_its_length(
 
 
 @settings(deadline=None, max_examples=60)
-@given(prompts=prompt_lists(min_len=1), data=st.data())
+@given(prompts=prompt_lists(tokens=st.integers(0, 2), min_len=1), data=st.data())
 def test_lengths_that_are_far_off_the_estimates_change_nothing_but_the_order(
     prompts: list[list[int]], data: st.DataObject
 ) -> None:
@@ -119,7 +119,7 @@ class PlannedLife:
 
 @settings(deadline=None, max_examples=100)
 @given(
-    prompts=prompt_lists(min_len=1, max_size=20),
+    prompts=prompt_lists(tokens=st.integers(0, 2), min_len=1, max_size=20),
     schedule=SCHEDULES,
     num_blocks=st.integers(15, 40),
     seed=st.integers(0, 2**32),
