@@ -17,7 +17,8 @@ TOKENS = st.sampled_from([0, 1, 2, -(2**31), 2**31 - 1])
 
 
 @st.composite
-def prompt_lists(draw: st.DrawFn, min_size: int = 1, max_size: int = 14, min_len: int = 0, tokens: st.SearchStrategy[int] = TOKENS
+def prompt_lists(
+    draw: st.DrawFn, min_size: int = 1, max_size: int = 14, min_len: int = 0, tokens: st.SearchStrategy[int] = TOKENS
 ) -> list[list[int]]:
     """Prompts that extend prefixes of one another; duplicates, and empty ones if `min_len` allows."""
     prompts: list[list[int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,13 @@ def test_only_a_plan_has_requests_of_its_own() -> None:
             scheduler_of(None, **options)
     with pytest.raises(ValueError, match="request 1 has an empty prompt; give it at least one token"):
         scheduler_of(plan_of([[1], []], [1, 1]))
+
+
+def test_a_scheduler_may_go_while_a_step_is_in_flight() -> None:
+    scheduler = scheduler_of(plan_of([[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 0, 0, 0, 0]], [1, 1]))
+    step = scheduler.schedule()
+    assert step is not None
+    assert len(step.request_ids) == 2
+    del scheduler
+    gc.collect()
+    assert len(step.token_ids) == 12
