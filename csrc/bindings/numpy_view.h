@@ -2,6 +2,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +20,9 @@ std::span<const T> span_of(const pybind11::array& array, const char* name) {
   }
   if (array.ndim() != 1 || (array.shape(0) > 1 && array.strides(0) != static_cast<py::ssize_t>(sizeof(T)))) {
     throw py::value_error(std::string(name) + " must be one-dimensional and contiguous");
+  }
+  if (reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) != 0) {
+    throw py::value_error(std::string(name) + " is not aligned to its elements; copy it");
   }
   return {static_cast<const T*>(array.data()), static_cast<std::size_t>(array.shape(0))};
 }

@@ -64,8 +64,9 @@ void register_bound(py::module_& m) {
       .def_readwrite("max_output_len", &WorkloadSums::max_output_len)
       .def("add_segment", &WorkloadSums::add_segment, py::arg("begin"), py::arg("end"),
            "Tokens [begin, end) of prompts, a segment of the prefix tree.")
-      .def("add_request", py::overload_cast<double, double, double>(&WorkloadSums::add_request), py::arg("prompt_len"), py::arg("unshared_len"),
-           py::arg("output_len"), "A request's decode steps; the last unshared_len prompt tokens are its own.");
+      .def("add_request", py::overload_cast<double, double, double>(&WorkloadSums::add_request), py::arg("prompt_len"),
+           py::arg("unshared_len"), py::arg("output_len"),
+           "A request's decode steps; the last unshared_len prompt tokens are its own.");
   py::class_<Bound>(m, "Bound", "Lower bounds of the time of a workload, in seconds.")
       .def_readonly("t_comp_s", &Bound::t_comp_s)
       .def_readonly("t_mem_s", &Bound::t_mem_s)

@@ -1,3 +1,5 @@
+#include "plan/plan.h"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -14,7 +16,6 @@
 #include "bindings/numpy_view.h"
 #include "estimate/choose_sample.h"
 #include "plan/annotate.h"
-#include "plan/plan.h"
 #include "plan/shards.h"
 
 namespace py = pybind11;
@@ -28,10 +29,10 @@ std::span<const T> optional_span(const std::optional<py::array>& array, const ch
 }
 
 std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_lengths,
-                                      const std::optional<py::array>& evidence_weights,
-                                      const std::optional<py::array>& max_output_lengths, const CostModel& model,
-                                      double prior_mean, double prior_second_moment, double split_budget,
-                                      std::int32_t step_tokens, double build_s) {
+                                const std::optional<py::array>& evidence_weights,
+                                const std::optional<py::array>& max_output_lengths, const CostModel& model,
+                                double prior_mean, double prior_second_moment, double split_budget,
+                                std::int32_t step_tokens, double build_s) {
   const KnownLengths known{span_of<double>(output_lengths, "output_lengths"),
                            optional_span<double>(evidence_weights, "evidence_weights"),
                            optional_span<std::int32_t>(max_output_lengths, "max_output_lengths")};
@@ -50,13 +51,10 @@ struct NamedStop {
 constexpr NamedStop kStops[] = {
     {"monotone", SplitStop::kMonotone}, {"budget", SplitStop::kBudget}, {"rounds", SplitStop::kRounds}};
 
-const char* name_of(SplitStop stop) {
-  return std::ranges::find(kStops, stop, &NamedStop::stop)->name;
-}
+const char* name_of(SplitStop stop) { return std::ranges::find(kStops, stop, &NamedStop::stop)->name; }
 
 SplitStop stop_named(const std::string& name) {
-  const auto* const found =
-      std::ranges::find_if(kStops, [&](const NamedStop& stop) { return name == stop.name; });
+  const auto* const found = std::ranges::find_if(kStops, [&](const NamedStop& stop) { return name == stop.name; });
   if (found == std::end(kStops)) {
     throw InvalidInput("split_stop is \"" + name + "\"; the saved plan is damaged, make it again");
   }
@@ -98,7 +96,11 @@ PlanSummary summary_from(const py::dict& figures) {
     if (!from.contains(key)) {
       throw InvalidInput(std::string("the saved plan has no ") + key + "; it is damaged, make it again");
     }
-    value = from[key].cast<std::remove_reference_t<decltype(value)>>();
+    try {
+      value = from[key].cast<std::remove_reference_t<decltype(value)>>();
+    } catch (const py::cast_error&) {
+      throw InvalidInput(std::string("the saved plan's ") + key + " is of another type; it is damaged, make it again");
+    }
   };
   PlanSummary summary;
   std::string stop;
@@ -271,8 +273,7 @@ py::tuple choose_samples(const PrefixTree& tree, double rate, std::uint64_t seed
 
 void register_plan(py::module_& m) {
   m.def("choose_samples", &choose_samples, py::arg("tree"), py::kw_only(), py::arg("rate") = 0.01, py::arg("seed") = 0,
-        py::arg("method") = "uniform", py::arg("max_output_lengths") = py::none(),
-        py::arg("prior_output_len") = 256.0,
+        py::arg("method") = "uniform", py::arg("max_output_lengths") = py::none(), py::arg("prior_output_len") = 256.0,
         "Requests to run first, so that the output lengths of the others can be estimated: (rows int32 [s] ascending, "
         "weights float64 [s]: how many requests each stands for). About rate * n, and at least one of every top-level "
         "subtree. method is uniform, or memory_variance: the more, the more uncertain a request's memory time is.");
@@ -286,7 +287,8 @@ void register_plan(py::module_& m) {
                   py::arg("mean_output_lens"), py::arg("second_moments"), py::arg("rows"), py::arg("lcp"),
                   py::arg("order"), py::arg("summary"), "The plan that had these properties.")
       .def_property_readonly("num_requests", &Plan::num_requests)
-      .def_property_readonly("order", [](const Plan& self) { return copy_of(self.order()); }, "int32 [n].")
+      .def_property_readonly(
+          "order", [](const Plan& self) { return copy_of(self.order()); }, "int32 [n].")
       .def_property_readonly(
           "rows", [](const Plan& self) { return copy_of(self.layout().rows); },
           "int32 [n]: the leaves of the planned tree from left to right.")

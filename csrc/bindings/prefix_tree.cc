@@ -1,3 +1,5 @@
+#include "tree/prefix_tree.h"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -9,7 +11,6 @@
 #include "bindings/bindings.h"
 #include "bindings/numpy_view.h"
 #include "bindings/workload_view.h"
-#include "tree/prefix_tree.h"
 
 namespace py = pybind11;
 

@@ -30,8 +30,8 @@ std::unique_ptr<SchedulingPolicy> baseline_named(const std::string& name, std::u
 }
 
 // The plan's requests, each limited by max_new_tokens; where that is 0 only by what the KV cache has room for.
-void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree, std::span<const std::int32_t> max_new_tokens,
-                          std::int32_t stop_set) {
+void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree,
+                          std::span<const std::int32_t> max_new_tokens, std::int32_t stop_set) {
   if (static_cast<std::int32_t>(max_new_tokens.size()) != tree.num_requests()) {
     throw InvalidInput("max_new_tokens has " + std::to_string(max_new_tokens.size()) + " entries; the plan has " +
                        std::to_string(tree.num_requests()) + " requests");
@@ -44,7 +44,8 @@ void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree, std:
     for (std::int64_t i = 0; i < window.size(); ++i, ++row) {
       const std::int64_t room = std::max<std::int64_t>(capacity - tree.prompt_len(row), 1);
       const std::int32_t limit = max_new_tokens[static_cast<std::size_t>(row)];
-      limits.push_back({limit == 0 ? static_cast<std::int32_t>(std::min<std::int64_t>(room, INT32_MAX)) : limit, stop_set});
+      limits.push_back(
+          {limit == 0 ? static_cast<std::int32_t>(std::min<std::int64_t>(room, INT32_MAX)) : limit, stop_set});
     }
     scheduler.add_requests(window, limits);
   }
@@ -64,8 +65,9 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   config.max_chunk_tokens = max_chunk_tokens.value_or(config.max_chunk_tokens);
   if (plan.is_none()) {
     if (max_new_tokens || !stop_token_ids.empty()) {
-      throw InvalidInput("max_new_tokens and stop_token_ids belong to the requests of a plan; without one give them to "
-                         "add_request");
+      throw InvalidInput(
+          "max_new_tokens and stop_token_ids belong to the requests of a plan; without one give them to "
+          "add_request");
     }
     return std::make_unique<StepScheduler>(config, baseline_named(schedule.value_or("fcfs"), seed));
   }

@@ -24,10 +24,14 @@ void refuse_nulls(const py::object& object, const char* name) {
   }
 }
 
-py::array array_of(const py::object& object, const char* name) {
-  if (py::hasattr(object, "chunks")) {
+void refuse_chunks(const py::object& object, const char* name) {
+  if (py::hasattr(object, "combine_chunks")) {
     throw InvalidInput(std::string(name) + " is a chunked Arrow array; call combine_chunks() first");
   }
+}
+
+py::array array_of(const py::object& object, const char* name) {
+  refuse_chunks(object, name);
   refuse_nulls(object, name);
   const py::object array = py::module_::import("numpy").attr("asarray")(object);
   return array.cast<py::array>();
@@ -42,7 +46,11 @@ py::array int64_offsets(const py::array& offsets) {
 
 Workload workload_of(const py::object& tokens, const py::object& offsets) {
   const bool is_list_array = py::hasattr(tokens, "offsets") && py::hasattr(tokens, "values");
+  if (offsets.is_none() && is_list_array && py::hasattr(tokens, "sizes")) {
+    throw InvalidInput("tokens is an Arrow list view, whose prompts may lie anywhere; cast it to a list array first");
+  }
   if (offsets.is_none() && !is_list_array) {
+    refuse_chunks(tokens, "tokens");
     throw InvalidInput("offsets is missing; give int64 offsets [n + 1], or an Arrow list array as tokens");
   }
   if (is_list_array) refuse_nulls(tokens, "tokens");

@@ -24,7 +24,7 @@ void check(const PrefixTree& tree, const SampleConfig& config) {
     throw InvalidInput("rate is " + std::to_string(config.rate) + "; it must be above 0 and at most 1");
   }
   if (!(config.prior_mean_len > 0.0) || std::isinf(config.prior_mean_len)) {
-    throw InvalidInput("prior_mean_len is " + std::to_string(config.prior_mean_len) +
+    throw InvalidInput("prior_output_len is " + std::to_string(config.prior_mean_len) +
                        "; it must be above 0 and finite");
   }
   check_max_output_lens(config.max_output_lens, tree);

@@ -105,7 +105,8 @@ std::vector<LengthEstimate> estimate_leaf_lengths(const PrefixTree& tree, const 
   known.check(tree);
   check_prior(prior);
   const TreeLayout& layout = tree.layout();
-  if (!known.is_any_known() && known.max_output_lens.empty()) return std::vector<LengthEstimate>(layout.rows.size(), prior);
+  if (!known.is_any_known() && known.max_output_lens.empty())
+    return std::vector<LengthEstimate>(layout.rows.size(), prior);
   const auto by_node = known.has_evidence() ? estimates_from_evidence(layout, known)
                                             : std::vector<LengthEstimate>(layout.nodes.size(), prior);
   std::vector<LengthEstimate> estimates;

@@ -30,7 +30,8 @@ AnnotatedTree annotate(TreeLayout layout, std::vector<RequestShape> shapes, cons
     tree.leaves.push_back(costs.leaf(tree.shapes[index], tree.layout.leaf_parent_depth(leaf)));
     tree.subtrees[static_cast<std::size_t>(tree.layout.leaf_parents[index])] += tree.leaves.back();
   }
-  const auto longest = costs.has_cascade_attention() ? max_output_lens(tree.layout, tree.shapes) : std::vector<double>{};
+  const auto longest =
+      costs.has_cascade_attention() ? max_output_lens(tree.layout, tree.shapes) : std::vector<double>{};
   for (std::size_t id = 0; id < nodes.size(); ++id) {
     Cost& subtree = tree.subtrees[id];
     subtree += costs.segment(tree.layout.parent_depth(nodes[id]), nodes[id].depth, longest.empty() ? 0.0 : longest[id]);

@@ -74,7 +74,8 @@ class Copies {
   }
   void add(NodeId node, std::int32_t band) {
     const NodeId copied = first_copied(node, band);
-    for (NodeId id = node; id != copied; id = layout_.node(id).parent) bands_[static_cast<std::size_t>(id)] |= 1U << band;
+    for (NodeId id = node; id != copied; id = layout_.node(id).parent)
+      bands_[static_cast<std::size_t>(id)] |= 1U << band;
   }
 
  private:

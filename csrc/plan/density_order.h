@@ -9,8 +9,8 @@
 
 namespace blendserve {
 
-// Sorts items by density, the densest first; equal ones keep their order. Near linear. Keeps its buffers from one call to
-// the next.
+// Sorts items by density, the densest first; equal ones keep their order. Near linear. Keeps its buffers from one call
+// to the next.
 class DensityOrder {
  public:
   // density(item) is 0 or more, perhaps infinite; it is called once an item.

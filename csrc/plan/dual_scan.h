@@ -17,14 +17,15 @@ struct ScanCandidate {
   ScanSide side = ScanSide::kNone;
 };
 
-// The paper's dual scanner (Algorithm 3): two scanners walk the leaves of a layer-sorted tree, one from the compute-heavy
-// left, one from the memory-heavy right. KV memory M is divided by M_L + M_R = M and M_L·ρ_L + M_R·ρ_R = M·ρ_root, with
-// the densities of the units under the scanners.
+// The paper's dual scanner (Algorithm 3): two scanners walk the leaves of a layer-sorted tree, one from the
+// compute-heavy left, one from the memory-heavy right. KV memory M is divided by M_L + M_R = M and M_L·ρ_L + M_R·ρ_R =
+// M·ρ_root, with the densities of the units under the scanners.
 //
 //   left   is limited by rate: a step may admit as much compute as the division gives it, t_kv·(M·ρ_root − M_R·ρ_R)
 //          seconds a step; this is C_L = N_L·p/d prompt tokens, and what they decode later. A request of more is
 //          admitted on credit. (A limit by number would starve compute: short answers live longer than d steps.)
-//   right  is filled: its requests are charged what they hold on average over their lives, p + E[d]/2 tokens, up to M_R.
+//   right  is filled: its requests are charged what they hold on average over their lives, p + E[d]/2 tokens, up to
+//   M_R.
 //
 // Where the equations have no solution between the scanners (ρ_root not between ρ_R and ρ_L, both in one unit, one side
 // used up) requests are taken from the left without a limit. Requests are named by their leaf. Borrows all it is given.
@@ -74,10 +75,10 @@ class DualScan {
   std::span<const ScanUnit> units_;
   double t_kv_;  // s
   double root_density_;
-  double capacity_;  // M, tokens
+  double capacity_;                // M, tokens
   std::vector<Account> accounts_;  // by leaf
   std::int32_t num_left_;          // leaves not scanned yet
-  std::int32_t left_ = 0;                // scanners: leaves that are not scanned, while there are any
+  std::int32_t left_ = 0;          // scanners: leaves that are not scanned, while there are any
   std::int32_t right_;
   std::int32_t left_unit_ = 0;
   std::int32_t right_unit_;

@@ -22,7 +22,8 @@ struct Outlier {
 NodeId effective_root(const TreeLayout& layout);
 
 // The leaves that lie deeper than the children of effective_root() and whose place by density is outside of what their
-// tree, a child of it, covers in the layer-sorted `tree`, by more than `tolerance` of the job's work. The densest first.
+// tree, a child of it, covers in the layer-sorted `tree`, by more than `tolerance` of the job's work. The densest
+// first.
 std::vector<Outlier> find_outliers(const AnnotatedTree& tree, double tolerance);
 
 }  // namespace blendserve

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -49,8 +50,23 @@ void check_lcp(const std::vector<std::int32_t>& lcp, const std::vector<RequestSh
     is_valid = 0 <= lcp[i] && lcp[i] <= std::min(shapes[i - 1].prompt_len, shapes[i].prompt_len);
   }
   if (!is_valid) {
-    throw InvalidInput("lcp must have the common prefix length of each request with the one before; the saved plan is "
-                       "damaged, make it again");
+    throw InvalidInput(
+        "lcp must have the common prefix length of each request with the one before; the saved plan is "
+        "damaged, make it again");
+  }
+}
+
+void check_shapes(const std::vector<RequestShape>& shapes) {
+  for (std::size_t leaf = 0; leaf < shapes.size(); ++leaf) {
+    const auto [mean, second_moment] = shapes[leaf].output_len;
+    if (shapes[leaf].prompt_len >= 0 && mean >= 0 && second_moment >= 0 && std::isfinite(mean) &&
+        std::isfinite(second_moment)) {
+      continue;
+    }
+    throw InvalidInput("leaf " + std::to_string(leaf) + " has prompt length " +
+                       std::to_string(shapes[leaf].prompt_len) + ", expected output length " + std::to_string(mean) +
+                       " and second moment " + std::to_string(second_moment) +
+                       "; the saved plan is damaged, make it again");
   }
 }
 
@@ -66,6 +82,13 @@ std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<Le
 
 }  // namespace
 
+void PlanConfig::validate() const {
+  split.validate();
+  if (step_tokens < 1) {
+    throw InvalidInput("step_tokens is " + std::to_string(step_tokens) + "; it must be at least 1");
+  }
+}
+
 double PlanSummary::sharing_ratio(std::int64_t num_copied_tokens) const {
   if (num_prompt_tokens == 0) return 0.0;
   return 1.0 - static_cast<double>(num_unique_tokens + num_copied_tokens) / static_cast<double>(num_prompt_tokens);
@@ -77,7 +100,7 @@ Plan::Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout)
 std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
                                        const PlanConfig& config, double build_s) {
   if (tree.num_requests() == 0) throw InvalidInput("there are no requests to plan; give at least one prompt");
-  config.split.validate();
+  config.validate();
   const auto capacity = static_cast<double>(model.kv_capacity_tokens());
   PlanSummary summary;
   summary.num_prompt_tokens = tree.num_prompt_tokens();
@@ -114,6 +137,7 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
 std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<RequestShape> shapes,
                                           std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp,
                                           std::vector<std::int32_t> order, const PlanSummary& summary) {
+  check_shapes(shapes);
   check_permutation(rows, shapes.size(), "rows");
   check_permutation(order, shapes.size(), "order");
   check_lcp(lcp, shapes);

@@ -16,6 +16,9 @@ struct PlanConfig {
   LengthEstimate prior = LengthEstimate::exactly(256.0);  // of an output length about which nothing is known
   SplitConfig split;
   std::int32_t step_tokens = 2048;  // tokens a step computes, in the static order
+
+  // Throws InvalidInput that names the value. The prior is checked with the lengths.
+  void validate() const;
 };
 
 // Wall seconds of the stages of planning.
@@ -43,7 +46,8 @@ struct PlanSummary {
   double sharing_ratio(std::int64_t num_copied_tokens) const;
 };
 
-// A job, ready to be scheduled: its tree with output lengths estimated, layer-sorted, its outliers split off. Immutable.
+// A job, ready to be scheduled: its tree with output lengths estimated, layer-sorted, its outliers split off.
+// Immutable.
 class Plan {
  public:
   // `build_s` is what the tree took, for the summary. Throws InvalidInput for a tree without requests, for lengths that

@@ -96,9 +96,8 @@ class Cutter {
         high = middle;
       }
     }
-    const bool fewer_is_nearer =
-        low > (num_left == 0 ? 1 : 0) &&
-        std::abs(work(low - 1) - target.total()) <= std::abs(work(low) - target.total());
+    const bool fewer_is_nearer = low > (num_left == 0 ? 1 : 0) &&
+                                 std::abs(work(low - 1) - target.total()) <= std::abs(work(low) - target.total());
     return {begin, left.end - (fewer_is_nearer ? low - 1 : low)};
   }
 
@@ -134,8 +133,8 @@ class Cutter {
 std::vector<Shard> cut_shards(const AnnotatedTree& tree, const RequestCosts& costs, std::int32_t num_shards) {
   const std::int32_t num_leaves = tree.layout.num_leaves();
   if (num_shards < 1 || num_shards > num_leaves) {
-    throw InvalidInput("num_shards is " + std::to_string(num_shards) + "; it must be from 1 to the number of requests (" +
-                       std::to_string(num_leaves) + ")");
+    throw InvalidInput("num_shards is " + std::to_string(num_shards) +
+                       "; it must be from 1 to the number of requests (" + std::to_string(num_leaves) + ")");
   }
   return Cutter(tree, costs).cut(num_shards);
 }

@@ -14,7 +14,8 @@ PaperPolicy::PaperPolicy(std::shared_ptr<const Plan> plan, double capacity_token
       sides_(leaves_.size(), ScanSide::kNone),
       next_unplanned_(plan_->num_requests()) {
   const auto& rows = plan_->layout().rows;
-  for (std::size_t i = 0; i < rows.size(); ++i) leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
 }
 
 void PaperPolicy::on_arrival(std::span<const Request> requests) {

@@ -1,6 +1,7 @@
 #include "sched/step_scheduler.h"
 
 #include <algorithm>
+#include <ranges>
 #include <string>
 #include <utility>
 
@@ -10,6 +11,11 @@ namespace blendserve {
 
 StepScheduler::StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy)
     : config_((config.validate(), config)), policy_(std::move(policy)), cache_(config.num_blocks, config.block_size) {}
+
+// Newest first, as in abort_step().
+StepScheduler::~StepScheduler() {
+  for (const RequestId id : std::views::reverse(running_)) mutable_row(id).sequence.reset();
+}
 
 std::int32_t StepScheduler::add_stop_set(std::vector<Token> tokens) {
   std::ranges::sort(tokens);

@@ -36,6 +36,7 @@ struct SchedulerStats {
 class StepScheduler {
  public:
   StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy);
+  ~StepScheduler();  // also while a step is in flight
   StepScheduler(const StepScheduler&) = delete;
   StepScheduler& operator=(const StepScheduler&) = delete;
 

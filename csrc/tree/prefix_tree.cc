@@ -17,7 +17,8 @@ constexpr std::int64_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 
 void check_size(std::int64_t num_requests, const Workload& workload) {
   if (num_requests + workload.size() > kMaxInt32) {
-    throw InvalidInput("more than " + std::to_string(kMaxInt32) + " prompts in one tree; plan the job in several parts");
+    throw InvalidInput("more than " + std::to_string(kMaxInt32) +
+                       " prompts in one tree; plan the job in several parts");
   }
   for (std::int64_t row = 0; row < workload.size(); ++row) {
     if (static_cast<std::int64_t>(workload.prompt(row).size()) > kMaxInt32) {

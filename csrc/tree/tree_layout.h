@@ -11,8 +11,8 @@ using NodeId = std::int32_t;
 
 inline constexpr NodeId kNoNode = -1;
 
-// A shared segment: an inner node of a prefix tree. The leaves below it are [begin, end) of the layout's leaf order. Its
-// segment is the tokens [depth of parent, depth) that all prompts below it have in common.
+// A shared segment: an inner node of a prefix tree. The leaves below it are [begin, end) of the layout's leaf order.
+// Its segment is the tokens [depth of parent, depth) that all prompts below it have in common.
 struct TreeNode {
   NodeId parent = kNoNode;
   std::int32_t begin = 0;

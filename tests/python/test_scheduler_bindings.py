@@ -13,47 +13,7 @@ from blendserve import StepPlan, StepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from numpy.typing import NDArray
-
-VOCAB_SIZE = 5
-
-
-def next_token(tokens: Sequence[int]) -> int:
-    """What the stand-in for a model answers: a function of the whole sequence."""
-    return (sum((i + 1) * (token + 1) for i, token in enumerate(tokens)) * 7 + 3) % VOCAB_SIZE
-
-
-def answer(prompt: Sequence[int], max_new_tokens: int, stop: int | None = None) -> list[int]:
-    """What a request generates alone."""
-    tokens = list(prompt)
-    while len(tokens) < len(prompt) + max_new_tokens:
-        tokens.append(next_token(tokens))
-        if tokens[-1] == stop:
-            break
-    return tokens[len(prompt) :]
-
-
-class PagedExecutor:
-    """Runs plans as a model with a paged KV cache does: it knows of a sequence only what stands in its blocks."""
-
-    def __init__(self, scheduler: StepScheduler, block_size: int) -> None:
-        self.block_size = block_size
-        self.slots = np.full(scheduler.num_blocks * block_size, -1)
-
-    def run(self, plan: StepPlan) -> NDArray[np.int32]:
-        self.slots[plan.slot_mapping] = plan.token_ids
-        sampled = []
-        for row, request_id in zip(plan.logit_rows, plan.sample_ids, strict=True):
-            sequence = int(np.searchsorted(plan.qo_indptr, row, side="right")) - 1
-            assert plan.request_ids[sequence] == request_id
-            assert row == plan.qo_indptr[sequence + 1] - 1
-            blocks = plan.block_table[plan.block_indptr[sequence] : plan.block_indptr[sequence + 1]]
-            slots = blocks[:, None] * self.block_size + np.arange(self.block_size)
-            tokens = self.slots[slots.ravel()[: plan.kv_lens[sequence]]]
-            assert (tokens >= 0).all()
-            assert plan.positions[row] == len(tokens) - 1
-            sampled.append(next_token(tokens.tolist()))
-        return np.array(sampled, np.int32)
+from paged_executor import PagedExecutor, answer
 
 
 def make(num_blocks: int = 16, block_size: int = 4, **options: Any) -> StepScheduler:
@@ -168,7 +128,7 @@ def test_added_buffers_are_borrowed_and_let_go_with_the_scheduler() -> None:
         ({"tokens": np.array([1.0, 2.0])}, "tokens has dtype float64; it must be int32"),
         ({"tokens": np.array([[1, 2]], np.int32)}, "tokens must be one-dimensional and contiguous"),
         ({"tokens": np.array([1, 2, 3, 4], np.int32)[::2]}, "tokens must be one-dimensional and contiguous"),
-        ({"offsets": np.array([0, 2], np.int32)}, "offsets has dtype int32; it must be int64"),
+        ({"offsets": np.array([0, 2], np.uint64)}, "offsets has dtype uint64; it must be int64"),
         ({"offsets": np.array([], np.int64)}, "offsets is empty; n prompts need n \\+ 1 offsets"),
         ({"offsets": np.array([-1, 2], np.int64)}, r"offsets\[0\] is -1; it must be 0 or more"),
         ({"offsets": np.array([0, 3], np.int64)}, "the last offset is 3, but there are only 2 tokens"),
@@ -207,7 +167,7 @@ def test_a_wrong_array_is_named_and_nothing_is_added(changes: dict[str, Any], me
         ({"block_size": 0}, "block_size is 0; it must be at least 1"),
         ({"max_batch_tokens": 0}, "max_batch_tokens is 0; it must be at least 1"),
         ({"max_batch_requests": 17}, r"max_batch_requests is 17, more than max_batch_tokens \(16\)"),
-        ({"plan": 3}, "plan must be None"),
+        ({"plan": 3}, "plan is a int; it must be a blendserve.Plan or None"),
     ],
 )
 def test_a_bad_option_is_named(options: dict[str, Any], message: str) -> None:

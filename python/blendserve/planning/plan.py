@@ -90,8 +90,8 @@ class Plan:
         was made from. Raises `UserError` for a file that is no plan, or prompts that are others."""
         core, model, device, max_new_tokens, report = plan_file.load(Path(path))
         tree = None if tokens is None else PrefixTree.build(tokens, offsets)
-        if tree is not None and not np.array_equal(tree.prompt_lens, core.prompt_lens):
-            raise UserError(f"the prompts are not those that {path} was made from: their lengths differ")
+        if tree is not None and not _is_tree_of(core, report, tree):
+            raise UserError(f"the prompts are not those that {path} was made from")
         return cls(core, model, device, tree, max_new_tokens, report)
 
 
@@ -157,6 +157,15 @@ def _tree_of(tokens: Any, offsets: Any, num_threads: int) -> PrefixTree:
     if offsets is not None:
         raise UserError("offsets must be None when tokens is a PrefixTree, which has its own")
     return tokens
+
+
+def _is_tree_of(core: PlanCore, report: PlanReport, tree: PrefixTree) -> bool:
+    """By what a plan knows of its prompts: all but the tokens themselves."""
+    return (
+        np.array_equal(tree.prompt_lens, core.prompt_lens)
+        and tree.num_unique_tokens == report.unique_prompt_tokens
+        and tree.num_nodes == report.num_nodes
+    )
 
 
 def _positive(name: str, value: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +79,13 @@ def save(
 def load(path: Path) -> PlanParts:
     """Core, model, device, max_new_tokens and report."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))
             arrays = {name: archive[name] for name in _ARRAYS}
             max_new_tokens = archive["max_new_tokens"]
     except OSError as error:
         raise UserError(f"plan {path} cannot be read: {error.strerror or error}") from error
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zipfile, zlib, tokenize and json each have their own for a damaged file
         raise _not_a_plan(path) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise _not_a_plan(path)

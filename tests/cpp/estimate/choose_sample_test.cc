@@ -166,5 +166,6 @@ TEST_CASE("a sample's configuration is checked") {
   CHECK_THROWS_AS(choose_sample(tree, {.rate = std::nan("")}), InvalidInput);
   CHECK_THROWS_AS(choose_sample(tree, {.prior_mean_len = 0.0}), InvalidInput);
   const std::vector<std::int32_t> limits{5, 0};
-  CHECK_THROWS_WITH(choose_sample(tree, {.max_output_lens = limits}), "max_output_lengths[1] is 0; it must be 1 or more");
+  CHECK_THROWS_WITH(choose_sample(tree, {.max_output_lens = limits}),
+                    "max_output_lengths[1] is 0; it must be 1 or more");
 }

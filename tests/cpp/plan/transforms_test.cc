@@ -38,7 +38,8 @@ void check_children_are_sorted(const PlannedJob& job) {
     for (const NodeId id : begins[static_cast<std::size_t>(leaf)]) {
       check(job.layout().node(id).parent, job.planned.subtrees[static_cast<std::size_t>(id)].density());
     }
-    check(job.layout().leaf_parents[static_cast<std::size_t>(leaf)], job.planned.leaves[static_cast<std::size_t>(leaf)].density());
+    check(job.layout().leaf_parents[static_cast<std::size_t>(leaf)],
+          job.planned.leaves[static_cast<std::size_t>(leaf)].density());
   }
 }
 
@@ -123,8 +124,8 @@ TEST_CASE("regrouping keeps every leaf and shares what is left together") {
 
 namespace {
 
-// Three trees with prefixes of `prefix_len` tokens, each below `above`: two of them dense but for a few long outputs, the
-// third one has long outputs only.
+// Three trees with prefixes of `prefix_len` tokens, each below `above`: two of them dense but for a few long outputs,
+// the third one has long outputs only.
 struct ThreeTrees {
   static constexpr int kPerTree = 40;
   static constexpr int kLongPerTree = 4;

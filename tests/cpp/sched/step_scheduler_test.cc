@@ -302,3 +302,13 @@ TEST_CASE("what a caller gets wrong is named") {
   config.max_batch_tokens = 8;
   CHECK_THROWS_WITH(make_scheduler(config), Contains("max_batch_requests is 16"));
 }
+
+TEST_CASE("a scheduler may go while a step is in flight, whose requests read one another's blocks") {
+  SchedulerConfig config;
+  config.num_blocks = 8;
+  config.block_size = 2;
+  const auto scheduler = make_scheduler(config);
+  add(*scheduler, {{1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 7, 7}}, 1);
+  const auto plan = scheduler->schedule();
+  CHECK(plan->request_ids == std::vector<RequestId>{0, 1});
+}
