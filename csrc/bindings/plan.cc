@@ -56,7 +56,7 @@ const char* name_of(SplitStop stop) { return std::ranges::find(kStops, stop, &Na
 SplitStop stop_named(const std::string& name) {
   const auto* const found = std::ranges::find_if(kStops, [&](const NamedStop& stop) { return name == stop.name; });
   if (found == std::end(kStops)) {
-    throw InvalidInput("split_stop is \"" + name + "\"; the saved plan is damaged, make it again");
+    throw InvalidInput("split_stop is \"" + name + "\", which is none that a plan has");
   }
   return found->stop;
 }
@@ -94,12 +94,12 @@ py::dict summary_of(const Plan& plan) {
 PlanSummary summary_from(const py::dict& figures) {
   const auto read = [](const py::dict& from, const char* key, auto& value) {
     if (!from.contains(key)) {
-      throw InvalidInput(std::string("the saved plan has no ") + key + "; it is damaged, make it again");
+      throw InvalidInput(std::string("the saved plan has no ") + key);
     }
     try {
       value = from[key].cast<std::remove_reference_t<decltype(value)>>();
     } catch (const py::cast_error&) {
-      throw InvalidInput(std::string("the saved plan's ") + key + " is of another type; it is damaged, make it again");
+      throw InvalidInput(std::string("the saved plan's ") + key + " is of another type");
     }
   };
   PlanSummary summary;
@@ -196,22 +196,13 @@ std::shared_ptr<Plan> restore_plan(const CostModel& model, const py::array& prom
   const auto lens = span_of<std::int32_t>(prompt_lens, "prompt_lens");
   const auto means = span_of<double>(mean_output_lens, "mean_output_lens");
   const auto squares = span_of<double>(second_moments, "second_moments");
-  auto leaf_rows = vector_of<std::int32_t>(rows, "rows");
   if (means.size() != lens.size() || squares.size() != lens.size()) {
-    throw InvalidInput(
-        "prompt_lens, mean_output_lens and second_moments differ in length; the saved plan is damaged, make it again");
+    throw InvalidInput("prompt_lens, mean_output_lens and second_moments differ in length");
   }
   std::vector<RequestShape> shapes;
-  shapes.reserve(leaf_rows.size());
-  for (const std::int32_t each : leaf_rows) {
-    const auto row = static_cast<std::size_t>(each);
-    if (row >= lens.size()) {
-      throw InvalidInput("rows names request " + std::to_string(each) + " of " + std::to_string(lens.size()) +
-                         "; the saved plan is damaged, make it again");
-    }
-    shapes.push_back({{means[row], squares[row]}, lens[row]});
-  }
-  return std::const_pointer_cast<Plan>(Plan::restore(model, std::move(shapes), std::move(leaf_rows),
+  shapes.reserve(lens.size());
+  for (std::size_t i = 0; i < lens.size(); ++i) shapes.push_back({{means[i], squares[i]}, lens[i]});
+  return std::const_pointer_cast<Plan>(Plan::restore(model, shapes, vector_of<std::int32_t>(rows, "rows"),
                                                      vector_of<std::int32_t>(lcp, "lcp"),
                                                      vector_of<std::int32_t>(order, "order"), summary_from(summary)));
 }

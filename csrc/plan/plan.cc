@@ -39,8 +39,7 @@ void check_permutation(const std::vector<std::int32_t>& rows, std::size_t num_re
     if (is_valid) is_seen[row] = true;
   }
   if (!is_valid) {
-    throw InvalidInput(std::string(name) + " must name each of the " + std::to_string(num_requests) +
-                       " requests once; the saved plan is damaged, make it again");
+    throw InvalidInput(std::string(name) + " must name each of the " + std::to_string(num_requests) + " requests once");
   }
 }
 
@@ -50,24 +49,28 @@ void check_lcp(const std::vector<std::int32_t>& lcp, const std::vector<RequestSh
     is_valid = 0 <= lcp[i] && lcp[i] <= std::min(shapes[i - 1].prompt_len, shapes[i].prompt_len);
   }
   if (!is_valid) {
-    throw InvalidInput(
-        "lcp must have the common prefix length of each request with the one before; the saved plan is "
-        "damaged, make it again");
+    throw InvalidInput("lcp must have the common prefix length of each request with the one before");
   }
 }
 
 void check_shapes(const std::vector<RequestShape>& shapes) {
-  for (std::size_t leaf = 0; leaf < shapes.size(); ++leaf) {
-    const auto [mean, second_moment] = shapes[leaf].output_len;
-    if (shapes[leaf].prompt_len >= 0 && mean >= 0 && second_moment >= 0 && std::isfinite(mean) &&
+  for (std::size_t row = 0; row < shapes.size(); ++row) {
+    const auto [mean, second_moment] = shapes[row].output_len;
+    if (shapes[row].prompt_len >= 0 && mean >= 0 && second_moment >= 0 && std::isfinite(mean) &&
         std::isfinite(second_moment)) {
       continue;
     }
-    throw InvalidInput("leaf " + std::to_string(leaf) + " has prompt length " +
-                       std::to_string(shapes[leaf].prompt_len) + ", expected output length " + std::to_string(mean) +
-                       " and second moment " + std::to_string(second_moment) +
-                       "; the saved plan is damaged, make it again");
+    throw InvalidInput("request " + std::to_string(row) + " has prompt length " +
+                       std::to_string(shapes[row].prompt_len) + ", expected output length " + std::to_string(mean) +
+                       " and second moment " + std::to_string(second_moment));
   }
+}
+
+std::vector<RequestShape> by_leaf(const std::vector<RequestShape>& by_row, const std::vector<std::int32_t>& rows) {
+  std::vector<RequestShape> shapes;
+  reserve_huge(shapes, rows.size());
+  for (const std::int32_t row : rows) shapes.push_back(by_row[static_cast<std::size_t>(row)]);
+  return shapes;
 }
 
 // By leaf of the tree.
@@ -134,15 +137,16 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   return plan;
 }
 
-std::shared_ptr<const Plan> Plan::restore(CostModel model, std::vector<RequestShape> shapes,
+std::shared_ptr<const Plan> Plan::restore(CostModel model, const std::vector<RequestShape>& shapes,
                                           std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp,
                                           std::vector<std::int32_t> order, const PlanSummary& summary) {
   check_shapes(shapes);
   check_permutation(rows, shapes.size(), "rows");
   check_permutation(order, shapes.size(), "order");
-  check_lcp(lcp, shapes);
+  auto leaf_shapes = by_leaf(shapes, rows);
+  check_lcp(lcp, leaf_shapes);
   const std::shared_ptr<Plan> plan(
-      new Plan(std::move(model), std::move(shapes), TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
+      new Plan(std::move(model), std::move(leaf_shapes), TreeLayout::from_lcp(std::move(rows), std::move(lcp))));
   plan->units_ = scan_units(plan->tree_);
   plan->order_ = std::move(order);
   plan->summary_ = summary;

@@ -54,9 +54,9 @@ class Plan {
   // can't be used, and where the model does not fit the device.
   static std::shared_ptr<const Plan> make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
                                           const PlanConfig& config, double build_s);
-  // From what a plan consists of: `shapes`, `rows` and `lcp` by leaf of its layout, and its order. Throws InvalidInput
+  // From what a plan consists of: `shapes` by row, `rows` and `lcp` of its layout, and its order. Throws InvalidInput
   // unless they belong together.
-  static std::shared_ptr<const Plan> restore(CostModel model, std::vector<RequestShape> shapes,
+  static std::shared_ptr<const Plan> restore(CostModel model, const std::vector<RequestShape>& shapes,
                                              std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp,
                                              std::vector<std::int32_t> order, const PlanSummary& summary);
   Plan(const Plan&) = delete;

@@ -26,7 +26,7 @@ struct TwoClasses {
       : job(prompts_of(num_dense, num_sparse), lens_of(num_dense, num_sparse)),
         units((job.sort(), scan_units(job.planned))) {}
 
-  DualScan scan(double capacity) const { return {job.planned, job.costs, units, capacity}; }
+  DualScan scan(double capacity) const { return {job.planned, units, job.model, capacity}; }
   double root_density() const { return job.planned.total().density(); }
 
   static Prompts prompts_of(int num_dense, int num_sparse) {
@@ -225,7 +225,7 @@ TEST_CASE("requests without memory time are infinitely dense: the right side tak
   job.sort();
   const auto units = scan_units(job.planned);
   REQUIRE(job.planned.leaves[0].density() == std::numeric_limits<double>::infinity());
-  DualScan scan(job.planned, job.costs, units, 1000);
+  DualScan scan(job.planned, units, job.model, 1000);
   scan.begin_steps();
   CHECK(scan.is_blending());
   CHECK(scan.right_limit() == 1000);
@@ -236,7 +236,7 @@ TEST_CASE("requests without memory time are infinitely dense: the right side tak
   PlannedJob prefill_only({{1}, {2}, {3}}, {0, 0, 0});
   prefill_only.sort();
   const auto all = scan_units(prefill_only.planned);
-  CHECK(is_from_left_to_right(drain({prefill_only.planned, prefill_only.costs, all, 1000}, 3, 1)));
+  CHECK(is_from_left_to_right(drain({prefill_only.planned, all, prefill_only.model, 1000}, 3, 1)));
 }
 
 TEST_CASE("where the root's density is outside of the scanners' the memory is not divided") {
@@ -252,7 +252,7 @@ TEST_CASE("where the root's density is outside of the scanners' the memory is no
   job.sort();
   const auto units = scan_units(job.planned);
   REQUIRE(units.size() > 1);
-  DualScan scan(job.planned, job.costs, units, 1000);
+  DualScan scan(job.planned, units, job.model, 1000);
   scan.begin_steps();
   const double root = job.planned.total().density();
   CHECK(root > units.front().cost.density());
@@ -268,7 +268,7 @@ TEST_CASE("every leaf is offered once, whatever runs and ends, and the same way 
     job.sort();
     const auto units = scan_units(job.planned);
     for (const double capacity : {10.0, 300.0, 5000.0}) {
-      const DualScan scan(job.planned, job.costs, units, capacity);
+      const DualScan scan(job.planned, units, job.model, capacity);
       const int num_leaves = job.layout().num_leaves();
       auto order = drain(scan, num_leaves, 1 + static_cast<int>(seed % 7));
       CHECK(order == drain(scan, num_leaves, 1 + static_cast<int>(seed % 7)));

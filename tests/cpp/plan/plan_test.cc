@@ -85,8 +85,12 @@ TEST_CASE("the order takes from both ends: while both last, no long stretch is o
 TEST_CASE("a restored plan is the plan") {
   const Job job = mixed_job(2, 500);
   const auto plan = job.plan();
-  const auto again = Plan::restore(plan->model(), plan->tree().shapes, plan->layout().rows, plan->layout().lcp,
-                                   plan->order(), plan->summary());
+  std::vector<RequestShape> shapes(job.prompts.size());
+  for (std::size_t leaf = 0; leaf < shapes.size(); ++leaf) {
+    shapes[static_cast<std::size_t>(plan->layout().rows[leaf])] = plan->tree().shapes[leaf];
+  }
+  const auto again =
+      Plan::restore(plan->model(), shapes, plan->layout().rows, plan->layout().lcp, plan->order(), plan->summary());
   CHECK(again->order() == plan->order());
   CHECK(again->layout().leaf_parents.size() == plan->layout().leaf_parents.size());
   CHECK(again->units().size() == plan->units().size());
@@ -94,14 +98,12 @@ TEST_CASE("a restored plan is the plan") {
 
   auto order = plan->order();
   order[0] = order[1];
-  CHECK_THROWS_AS(Plan::restore(plan->model(), plan->tree().shapes, plan->layout().rows, plan->layout().lcp, order,
-                                plan->summary()),
+  CHECK_THROWS_AS(Plan::restore(plan->model(), shapes, plan->layout().rows, plan->layout().lcp, order, plan->summary()),
                   InvalidInput);
   auto lcp = plan->layout().lcp;
   lcp[1] = 100'000;
-  CHECK_THROWS_AS(
-      Plan::restore(plan->model(), plan->tree().shapes, plan->layout().rows, lcp, plan->order(), plan->summary()),
-      InvalidInput);
+  CHECK_THROWS_AS(Plan::restore(plan->model(), shapes, plan->layout().rows, lcp, plan->order(), plan->summary()),
+                  InvalidInput);
 }
 
 TEST_CASE("an empty job can't be planned") { CHECK_THROWS_AS(Job{}.plan(), InvalidInput); }
