@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import blendserve as bs
@@ -59,7 +60,7 @@ def test_any_prompts_are_refused_or_make_their_tree(tokens: Any, offsets: Any, n
     trees: list[PrefixTree] = []
     if refused(lambda: trees.append(PrefixTree.build(tokens, offsets, num_threads=num_threads))):
         return
-    prompts = [np.asarray(tokens)[begin:end].tolist() for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    prompts = [np.asarray(tokens)[begin:end].tolist() for begin, end in pairwise(np.asarray(offsets))]
     trees[0].verify()
     assert trees[0].prompt_lens.tolist() == [len(prompt) for prompt in prompts]
     assert trees[0].num_unique_tokens == NaiveTrie(prompts).num_tokens
