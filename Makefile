@@ -23,7 +23,7 @@ PACKAGE_SOURCES := pyproject.toml README.md LICENSE CMakeLists.txt \
 .PHONY: help demo test setup develop lint format cpp-test asan asan-python cuda clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) TORCH=$(TORCH) WERROR=$(WERROR)"
 
 demo: $(VENV)/.engine ## set up, answer examples/requests.jsonl with the default model, show a few answers

@@ -26,7 +26,7 @@ def scheduler_of(plan: Any, num_blocks: int = 200, **options: Any) -> StepSchedu
     return StepScheduler(plan, num_blocks=num_blocks, **options)
 
 
-def run(scheduler: StepScheduler, between_steps: Callable[[int], None] = lambda step: None) -> list[int]:
+def run(scheduler: StepScheduler, between_steps: Callable[[int], None] = lambda _: None) -> list[int]:
     """The requests in the order they finished."""
     executor = PagedExecutor(scheduler, 4)
     finished: list[int] = []
