@@ -20,10 +20,10 @@ PACKAGE_SOURCES := pyproject.toml README.md LICENSE CMakeLists.txt \
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help demo test setup develop lint format cpp-test asan cuda clean
+.PHONY: help demo test setup develop lint format cpp-test asan asan-python cuda clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) TORCH=$(TORCH) WERROR=$(WERROR)"
 
 demo: $(VENV)/.engine ## set up, answer examples/requests.jsonl with the default model, show a few answers
@@ -54,6 +54,9 @@ format: $(VENV)/.test ## rewrite the sources as lint wants them
 cpp-test: cpp-test-default ## build and run the C++ tests
 
 asan: cpp-test-asan ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+
+asan-python: $(VENV)/.test ## the planning tests and the fuzzing of the bindings under the same sanitizers
+	PYTHON=$(BIN)/python JOBS=$(JOBS) WERROR=$(WERROR) tools/asan_python.sh
 
 cpp-test-%: build/%/CMakeCache.txt
 	cmake --build build/$* --parallel $(JOBS)

@@ -13,9 +13,15 @@ namespace blendserve {
 
 namespace {
 
+constexpr int kMaxThreads = 1024;
+
 void check_num_threads(int num_threads) {
   if (num_threads < 1) {
     throw InvalidInput("num_threads is " + std::to_string(num_threads) + "; it must be 1 or more");
+  }
+  if (num_threads > kMaxThreads) {
+    throw InvalidInput("num_threads is " + std::to_string(num_threads) + "; it must be at most " +
+                       std::to_string(kMaxThreads));
   }
 }
 
@@ -36,10 +42,16 @@ void ThreadPool::resize(int num_threads) {
 }
 
 void ThreadPool::start(int num_threads) {
-  num_threads_.store(num_threads, std::memory_order_relaxed);
-  for (int i = 1; i < num_threads; ++i) {
-    workers_.emplace_back([this] { wait_for_loops(); });
+  num_threads_.store(1, std::memory_order_relaxed);
+  try {
+    for (int i = 1; i < num_threads; ++i) {
+      workers_.emplace_back([this] { wait_for_loops(); });
+    }
+  } catch (...) {  // the system has no more threads: those that started must not go down with the pool
+    stop();
+    throw;
   }
+  num_threads_.store(num_threads, std::memory_order_relaxed);
 }
 
 void ThreadPool::stop() {

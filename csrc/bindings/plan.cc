@@ -23,9 +23,15 @@ namespace py = pybind11;
 namespace blendserve::bindings {
 namespace {
 
+// `array` by request, or an empty span for None.
 template <typename T>
-std::span<const T> optional_span(const std::optional<py::array>& array, const char* name) {
-  return array ? span_of<T>(*array, name) : std::span<const T>{};
+std::span<const T> optional_span(const std::optional<py::array>& array, const char* name, const PrefixTree& tree) {
+  if (!array) return {};
+  const auto values = span_of<T>(*array, name);
+  if (values.empty() && tree.num_requests() > 0) {
+    throw InvalidInput(std::string(name) + " has 0 values for " + std::to_string(tree.num_requests()) + " requests");
+  }
+  return values;
 }
 
 std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_lengths,
@@ -34,8 +40,8 @@ std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_
                                 double prior_mean, double prior_second_moment, double split_budget,
                                 std::int32_t step_tokens, double build_s) {
   const KnownLengths known{span_of<double>(output_lengths, "output_lengths"),
-                           optional_span<double>(evidence_weights, "evidence_weights"),
-                           optional_span<std::int32_t>(max_output_lengths, "max_output_lengths")};
+                           optional_span<double>(evidence_weights, "evidence_weights", tree),
+                           optional_span<std::int32_t>(max_output_lengths, "max_output_lengths", tree)};
   PlanConfig config;
   config.prior = {prior_mean, prior_second_moment};
   config.split.budget = split_budget;
@@ -251,11 +257,12 @@ SampleMethod method_named(const std::string& name) {
 
 py::tuple choose_samples(const PrefixTree& tree, double rate, std::uint64_t seed, const std::string& method,
                          const std::optional<py::array>& max_output_lengths, double prior_output_len) {
-  const SampleConfig config{.rate = rate,
-                            .seed = seed,
-                            .method = method_named(method),
-                            .max_output_lens = optional_span<std::int32_t>(max_output_lengths, "max_output_lengths"),
-                            .prior_mean_len = prior_output_len};
+  const SampleConfig config{
+      .rate = rate,
+      .seed = seed,
+      .method = method_named(method),
+      .max_output_lens = optional_span<std::int32_t>(max_output_lengths, "max_output_lengths", tree),
+      .prior_mean_len = prior_output_len};
   const LengthSample sample = choose_sample(tree, config);
   return py::make_tuple(copy_of(sample.rows), copy_of(sample.weights));
 }

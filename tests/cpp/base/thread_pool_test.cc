@@ -60,6 +60,7 @@ TEST_CASE("a pool can be resized, but not to nothing") {
   pool.resize(4);
   CHECK(pool.num_threads() == 4);
   CHECK_THROWS_WITH(pool.resize(0), "num_threads is 0; it must be 1 or more");
+  CHECK_THROWS_WITH(pool.resize(1025), "num_threads is 1025; it must be at most 1024");
   CHECK(pool.num_threads() == 4);
   std::atomic<int> runs{0};
   pool.parallel_for(50, [&](std::int64_t) { ++runs; });

@@ -26,7 +26,7 @@ def scheduler_of(plan: Any, num_blocks: int = 200, **options: Any) -> StepSchedu
     return StepScheduler(plan, num_blocks=num_blocks, **options)
 
 
-def run(scheduler: StepScheduler, between_steps: Callable[[int], None] = lambda step: None) -> list[int]:
+def run(scheduler: StepScheduler, between_steps: Callable[[int], None] = lambda _: None) -> list[int]:
     """The requests in the order they finished."""
     executor = PagedExecutor(scheduler, 4)
     finished: list[int] = []
@@ -228,7 +228,7 @@ def test_only_a_plan_has_requests_of_its_own() -> None:
     for nothing in (3, "plan", [], object(), JOB):
         with pytest.raises(ValueError, match=r"plan is a \w+; it must be a blendserve.Plan or None"):
             scheduler_of(nothing)
-    with pytest.raises(ValueError, match='schedule "paper" needs a plan; pass the result of blendserve.plan'):
+    with pytest.raises(ValueError, match=r'schedule "paper" needs a plan; pass the result of blendserve.plan'):
         scheduler_of(None, schedule="paper")
     for options in ({"max_new_tokens": np.array([1], np.int32)}, {"stop_token_ids": [1]}):
         with pytest.raises(ValueError, match="max_new_tokens and stop_token_ids belong to the requests of a plan"):
