@@ -33,10 +33,18 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
+COMMANDS = ["run", "plan"]
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def command(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def run_options() -> set[str]:
-    """The options that `blendserve run --help` lists."""
-    shown = command_line("run", "--help")
+def options(command: str) -> set[str]:
+    """The options that `blendserve COMMAND --help` lists."""
+    shown = command_line(command, "--help")
     assert shown.returncode == 0, shown.stderr
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", shown.stdout))
 
@@ -59,13 +67,17 @@ def test_every_make_target_that_a_document_names_exists(document: str) -> None:
     assert named - MAKE_TARGETS == set()
 
 
-def test_every_shell_command_is_make_or_blendserve_run_with_options_it_has(run_options: set[str]) -> None:
+def test_every_shell_command_is_make_or_a_command_of_blendserve() -> None:
     for words in shell_commands():
         program = Path(words[0]).name
-        assert program in {"make", "blendserve"}
-        if program == "blendserve":
-            assert words[1] == "run"
-            assert {word for word in words if word.startswith("-")} <= run_options
+        assert program == "make" or (program == "blendserve" and words[1] in COMMANDS)
+
+
+def test_every_command_is_shown_with_options_it_has(command: str, options: set[str]) -> None:
+    shown = [words for words in shell_commands() if Path(words[0]).name == "blendserve" and words[1] == command]
+    assert shown
+    for words in shown:
+        assert {word for word in words if word.startswith("-")} <= options
 
 
 def test_the_inputs_that_shell_commands_name_exist() -> None:
@@ -74,11 +86,11 @@ def test_the_inputs_that_shell_commands_name_exist() -> None:
             assert (ROOT / words[words.index("-i") + 1]).is_file()
 
 
-def test_the_table_of_options_and_the_command_line_agree(run_options: set[str]) -> None:
-    table = re.search(r"^\| option of .*?\n\n", README, re.MULTILINE | re.DOTALL)
+def test_the_table_of_options_and_the_command_line_agree(command: str, options: set[str]) -> None:
+    table = re.search(rf"^\| option of `blendserve {command}`.*?\n\n", README, re.MULTILINE | re.DOTALL)
     assert table is not None
     listed = set(re.findall(r"(?<=`)--?[a-z][a-z-]*", table[0]))
-    assert run_options - {"--help", "--input", "--output"} == listed
+    assert options - {"--help", "--input", "--output"} == listed
 
 
 def test_the_extras_that_the_readme_installs_exist() -> None:
@@ -89,7 +101,15 @@ def test_the_extras_that_the_readme_installs_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/metrics.md", "docs/performance_model.md"]
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/metrics.md",
+        "docs/performance_model.md",
+        "docs/planner.md",
+    ],
 )
 def test_relative_links_lead_to_files(document: str) -> None:
     path = ROOT / document
@@ -113,10 +133,19 @@ def test_the_metrics_page_defines_every_figure_of_the_summary() -> None:
     assert {field.name for field in dataclasses.fields(JobSummary)} - defined == set()
 
 
-def test_the_python_example_answers_with_the_default_model(tmp_path: Path) -> None:
-    (example,) = code_blocks("python")
-    run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+def run_example(example: str, folder: Path) -> list[str]:
+    run = subprocess.run([sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    first, second = run.stdout.splitlines()
+    return run.stdout.splitlines()
+
+
+def test_the_python_example_of_the_engine_answers_with_the_default_model(tmp_path: Path) -> None:
+    first, second = run_example(code_blocks("python")[0], tmp_path)
     assert "Paris" in first
     assert "4" in second
+
+
+def test_the_python_example_of_the_planner_schedules_every_request(tmp_path: Path) -> None:
+    plan, end = run_example(code_blocks("python")[1], tmp_path)
+    assert re.fullmatch(r"\[\d \d \d\] density [\d.]+, 30% shared", plan)
+    assert end.startswith("3 finished in ")

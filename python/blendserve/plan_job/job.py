@@ -90,6 +90,7 @@ class PlanJob:
 
     def _plan(self, prompts: JobPrompts) -> Plan:
         limits = prompts.max_output_lengths
+        is_limited = limits < UNLIMITED
         try:
             return plan(
                 prompts.tokens,
@@ -98,7 +99,9 @@ class PlanJob:
                 model=self.model.spec,
                 device=self.device,
                 prior_output_len=self.mean_output or DEFAULT_OUTPUT_LEN,
-                max_output_lengths=limits if np.any(limits < UNLIMITED) else None,
+                evidence_weights=np.zeros(len(limits)),  # a row's length says nothing about other rows
+                max_output_lengths=limits if np.any(is_limited) else None,
+                max_new_tokens=np.where(is_limited, limits, 0),  # a hint is no limit
                 split_budget=self.split_budget,
             )
         except ValueError as error:  # such as a model that does not fit the device

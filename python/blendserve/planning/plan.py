@@ -29,8 +29,7 @@ class Plan:
     density: unique compute time / memory time of the job; above 1 compute-bound.
     report: its figures.
     model, device: what it was made for.
-    max_new_tokens: int32 [n], where `StepScheduler` ends a request by default: the output length that was given, else
-        the cap, else 0 (no limit).
+    max_new_tokens: int32 [n], where `StepScheduler` ends a request by default; 0 is no limit.
     tree: of the prompts; None for a loaded plan that was not given them.
     """
 
@@ -104,6 +103,7 @@ def plan(
     device: DeviceSpec,
     evidence_weights: ArrayLike | None = None,
     max_output_lengths: ArrayLike | None = None,
+    max_new_tokens: ArrayLike | None = None,
     prior_output_len: float = 256.0,
     split_budget: float = 0.01,
     step_tokens: int = 2048,
@@ -120,6 +120,8 @@ def plan(
         evidence_weights: [n], how many requests each known length stands for as evidence (`choose_samples` tells), 0
             for one that says nothing about others; None: all alike.
         max_output_lengths: [n], caps of the estimates, such as max_tokens; None: no caps.
+        max_new_tokens: [n], where `StepScheduler` is to end a request, 0 for no limit; None: at the length that is
+            given, else at the cap. For given lengths that are only hints.
         prior_output_len: what is expected where nothing is known.
         split_budget: share of the prefix sharing that may be given up for a better blend, 0 to 1.
         step_tokens: tokens a step of the engine computes, for `Plan.order`.
@@ -135,7 +137,7 @@ def plan(
     num_requests = tree.num_requests
     prior = _positive("prior_output_len", prior_output_len)
     lengths = _lengths(output_lengths, num_requests)
-    caps = None if max_output_lengths is None else _caps(max_output_lengths, num_requests)
+    caps = None if max_output_lengths is None else _int32s("max_output_lengths", max_output_lengths, num_requests, 1)
     core = PlanCore.make(
         tree,
         lengths,
@@ -148,7 +150,11 @@ def plan(
         step_tokens=step_tokens,
         build_s=build_s,
     )
-    return Plan(core, model, device, tree, _limits(lengths, caps), PlanReport.of(core.summary))
+    if max_new_tokens is None:
+        limits = _limits(lengths, caps)
+    else:
+        limits = _int32s("max_new_tokens", max_new_tokens, num_requests, 0)
+    return Plan(core, model, device, tree, limits, PlanReport.of(core.summary))
 
 
 def _tree_of(tokens: Any, offsets: Any, num_threads: int) -> PrefixTree:
@@ -181,7 +187,7 @@ def _lengths(lengths: ArrayLike | None, num_requests: int) -> NDArray[np.float64
 
 
 def _limits(lengths: NDArray[np.float64], caps: NDArray[np.int32] | None) -> NDArray[np.int32]:
-    """`Plan.max_new_tokens`; the lengths have been checked."""
+    """`Plan.max_new_tokens` by default; the lengths have been checked."""
     if not np.any(lengths != _UNKNOWN):
         return np.zeros(len(lengths), dtype=np.int32) if caps is None else caps
     unknown = lengths == _UNKNOWN
@@ -198,9 +204,10 @@ def _reals(name: str, values: ArrayLike, num_requests: int) -> NDArray[np.float6
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
-def _caps(values: ArrayLike, num_requests: int) -> NDArray[np.int32]:
-    caps = _reals("max_output_lengths", values, num_requests)
-    if not np.all((caps >= 1) & (caps < 2**31)):
-        index = int(np.argmin((caps >= 1) & (caps < 2**31)))
-        raise UserError(f"max_output_lengths[{index}] is {caps[index]:g}; it must be from 1 to {2**31 - 1}")
-    return caps.astype(np.int32)
+def _int32s(name: str, values: ArrayLike, num_requests: int, least: int) -> NDArray[np.int32]:
+    array = _reals(name, values, num_requests)
+    is_valid = (array >= least) & (array < 2**31)
+    if not np.all(is_valid):
+        index = int(np.argmin(is_valid))
+        raise UserError(f"{name}[{index}] is {array[index]:g}; it must be from {least} to {2**31 - 1}")
+    return array.astype(np.int32)

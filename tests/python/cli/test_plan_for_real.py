@@ -83,3 +83,16 @@ def test_mean_output_moves_the_density(requests: Path, tmp_path: Path) -> None:
 def test_a_model_that_does_not_fit_the_device_is_bad_usage(requests: Path) -> None:
     log = run("-i", requests, "--model", "deepseek-v3", code=2).log
     assert log.splitlines()[-1].startswith("error: deepseek-v3 needs 1342 GB for its weights")
+
+
+def test_a_hint_is_for_its_own_row_alone_and_no_limit(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(
+        completion("hint", [1, 2, 3], expected_output_tokens=1000, max_tokens=None)
+        + completion("none", [1, 2, 4], max_tokens=None)
+        + completion("limit", [1, 2, 5], max_tokens=7)
+    )
+    run("-i", path, "--mean-output", 30, "--save", tmp_path / "plan.npz")
+    plan = bs.Plan.load(tmp_path / "plan.npz")
+    assert plan.expected_output_lengths.tolist() == [1000, 30, 7]
+    assert plan.max_new_tokens.tolist() == [0, 0, 7]
