@@ -88,9 +88,9 @@ def test_a_model_that_does_not_fit_the_device_is_bad_usage(requests: Path) -> No
 def test_a_hint_is_for_its_own_row_alone_and_no_limit(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     path.write_bytes(
-        completion("hint", [1, 2, 3], expected_output_tokens=1000, max_tokens=None)
-        + completion("none", [1, 2, 4], max_tokens=None)
-        + completion("limit", [1, 2, 5], max_tokens=7)
+        chat("hint", expected_output_tokens=1000, max_tokens=None)
+        + chat("none", max_tokens=None)
+        + chat("limit", max_tokens=7)
     )
     run("-i", path, "--mean-output", 30, "--save", tmp_path / "plan.npz")
     plan = bs.Plan.load(tmp_path / "plan.npz")
