@@ -34,6 +34,7 @@ def by_method(trace: Trace, told: bs.Plan, method: str, num_seeds: int) -> Repor
         counts.append(len(rows))
         of_seed = ratios(plan_again(told, lengths, evidence), told)
         of_seed["memory, mean alone"] = memory_by_mean(trace, rows, weights) / told.report.memory_s
+        of_seed["memory, weighted samples"] = memory_by_weights(trace, rows, weights) / told.report.memory_s
         for name, ratio in of_seed.items():
             found.setdefault(name, []).append(ratio)
     return {"samples": int(np.median(counts)), **{name: spread(values) for name, values in found.items()}}
@@ -55,6 +56,19 @@ def memory_by_mean(trace: Trace, rows: NDArray[np.int32], weights: NDArray[np.fl
     """The memory time if every request wrote as many tokens as the sampled ones do on average: no second moment."""
     mean = np.full(len(trace.prompts), np.average(trace.output_lengths[rows], weights=weights))
     return float(memory_s(np.diff(trace.prompts.offsets), mean).sum())
+
+
+def memory_by_weights(trace: Trace, rows: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
+    """The samples' own memory times, each for as many requests as it stands for: unbiased, whatever the lengths do."""
+    prompt_len = np.diff(trace.prompts.offsets)[rows]
+    return float(weights @ memory_s(prompt_len, trace.output_lengths[rows]))
+
+
+def memory_of_independent(trace: Trace) -> float:
+    """The memory time if output lengths had nothing to do with prompt lengths: their true mean and second moment."""
+    shuffled_s = memory_s(np.full(1, np.diff(trace.prompts.offsets).mean()), np.full(1, trace.output_lengths.mean()))
+    variance_s = memory_s(np.zeros(1), np.full(1, trace.output_lengths.std()))
+    return float((shuffled_s + variance_s)[0]) * len(trace.prompts)
 
 
 def spread(values: Sequence[float]) -> Report:
