@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import build_tokenizer
 
-PREPROCESS = Path(__file__).parents[2] / "benchmarks" / "core" / "preprocess.py"
+CORE = Path(__file__).parents[2] / "benchmarks" / "core"
+PREPROCESS = CORE / "preprocess.py"
+REAL_TRACES = CORE / "real_traces.py"
 
 
 def run_preprocess(out: Path, *arguments: str) -> dict[str, Any]:
@@ -38,3 +41,76 @@ def test_a_peer_that_is_not_there_is_reported_and_not_invented(tmp_path: Path) -
     )
     assert report["sglang"]["check"]["sampled_requests"] == 200
     assert report["sglang"]["sglang"] == f"not measured: {tmp_path / 'none.whl'} does not exist"
+
+
+def write_tiny_traces(folder: Path) -> Path:
+    lengths = {
+        "azure/AzureLLMInferenceTrace_code.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["t,100,2", "t,300,4"]),
+        "azure/AzureLLMInferenceTrace_conv.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["t,50,20", "t,70,40"]),
+        "sharegpt/sharegpt.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["XXX,0,0", "XXX,20000,9000"]),
+        "servegen/deepseek_r1_sample20k_seed0.csv": (
+            "client,window_s,ContextTokens,GeneratedTokens",
+            ["1,0,10,1000", "2,0,30,3000"],
+        ),
+    }
+    for name, (header, rows) in lengths.items():
+        write_lines(folder / name, [header, *rows])
+    requests = [
+        {"timestamp": 0, "input_length": 600, "output_length": 6, "hash_ids": [0, 1]},
+        {"timestamp": 0, "input_length": 700, "output_length": 4, "hash_ids": [0, 2]},
+    ]
+    write_lines(folder / "mooncake" / "synthetic_trace.jsonl", [json.dumps(request) for request in requests])
+    header = "question,choice0,choice1,choice2,choice3,answer"
+    for subject in ("high_school_logic", "naps"):
+        dev = [f'"Is {number}, or is it not?",yes,no,both,neither,{number % 4}' for number in range(6)]
+        write_lines(folder / "mmlu" / "dev" / f"{subject}_dev.csv", [header, *dev])
+        write_lines(folder / "mmlu" / "test" / f"{subject}_test.csv", [header, "Why?,a,b,c,d,0", "How?,a,b,c,d,3"])
+    return folder
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+def run_real_traces(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REAL_TRACES), "--repeats", "1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_real_traces_reads_every_format_and_fails_for_figures_that_are_not_the_traces(tmp_path: Path) -> None:
+    data, model = write_tiny_traces(tmp_path / "data"), build_tokenizer(tmp_path / "model")
+    out = tmp_path / "out.json"
+    done = run_real_traces("--data", str(data), "--model", str(model), "--seeds", "2", "--out", str(out))
+    assert done.returncode == 1, done.stderr
+    assert "mooncake  requests                          2  FAIL  3993 .. 3993" in done.stdout
+    traces = json.loads(out.read_text())["traces"]
+    figures = {name: trace["figures"] for name, trace in traces.items()}
+    assert list(figures) == ["mmlu", "code", "conv", "sharegpt", "r1", "mooncake"]
+    assert [of["requests"] for of in figures.values()] == [4, 2, 2, 2, 2, 2]
+    assert [figures["code"][name] for name in ("mean prompt", "mean output", "sharing")] == [200, 3, 0]
+    assert [figures["sharegpt"][name] for name in ("mean prompt", "mean output")] == [(1 + 16_384) / 2, (1 + 8_192) / 2]
+    assert figures["mooncake"]["sharing"] == pytest.approx(1 - (512 + 88 + 188) / 1300)
+    assert figures["mmlu"]["sharing"] > 0.4
+    assert (traces["r1"]["bound"], traces["code"]["bound"]) == ("memory", "compute")
+    for trace in traces.values():
+        assert trace["checks"]["memory / closed form"]["holds"]
+        assert trace["estimates"]["uniform"]["samples"] >= 1
+
+
+def test_mmlu_is_asked_as_its_own_evaluation_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(CORE)
+    from trace_files import five_shot_texts
+
+    texts = list(five_shot_texts(write_tiny_traces(tmp_path) / "mmlu"))
+    choices = "\nA. yes\nB. no\nC. both\nD. neither\nAnswer:"
+    shots = "".join(f"Is {n}, or is it not?{choices} {'ABCD'[n % 4]}\n\n" for n in range(5))
+    header = "The following are multiple choice questions (with answers) about high school logic.\n\n"
+    assert texts[1] == f"{header}{shots}How?\nA. a\nB. b\nC. c\nD. d\nAnswer:"
+    assert len(texts) == 4
+
+
+def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = run_real_traces("--data", str(tmp_path), "--traces", "mooncake")
+    assert done.returncode == 2
+    assert f"{tmp_path / 'mooncake' / 'synthetic_trace.jsonl'} does not exist" in done.stderr
