@@ -54,8 +54,10 @@ struct NamedStop {
   const char* name;
   SplitStop stop;
 };
-constexpr NamedStop kStops[] = {
-    {"monotone", SplitStop::kMonotone}, {"budget", SplitStop::kBudget}, {"rounds", SplitStop::kRounds}};
+constexpr NamedStop kStops[] = {{"monotone", SplitStop::kMonotone},
+                                {"budget", SplitStop::kBudget},
+                                {"rounds", SplitStop::kRounds},
+                                {"one_sided", SplitStop::kOneSided}};
 
 const char* name_of(SplitStop stop) { return std::ranges::find(kStops, stop, &NamedStop::stop)->name; }
 

@@ -16,6 +16,14 @@ namespace {
 
 constexpr double kNegligible = 1e-3;  // of the job's work
 
+// Whether one resource bounds all requests but a negligible part: copies would cost, and no order could blend.
+bool is_one_sided(const AnnotatedTree& tree) {
+  double compute_bound = 0;
+  double memory_bound = 0;
+  for (const Cost& leaf : tree.leaves) (leaf.density() > 1 ? compute_bound : memory_bound) += leaf.total();
+  return std::min(compute_bound, memory_bound) <= kNegligible * (compute_bound + memory_bound);
+}
+
 double total_benefit(const std::vector<Outlier>& outliers) {
   double sum = 0;
   for (const Outlier& outlier : outliers) sum += static_cast<double>(outlier.benefit);
@@ -97,6 +105,14 @@ std::int64_t num_shared_tokens(const TreeLayout& layout) {
   return count;
 }
 
+std::int64_t num_unique_tokens(const AnnotatedTree& tree) {
+  std::int64_t count = 0;
+  for (std::size_t leaf = 0; leaf < tree.shapes.size(); ++leaf) {
+    count += tree.shapes[leaf].prompt_len - tree.layout.lcp[leaf];
+  }
+  return count;
+}
+
 class Splitter {
  public:
   Splitter(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config)
@@ -104,10 +120,15 @@ class Splitter {
         costs_(costs),
         config_(config),
         num_shared_before_(num_shared_tokens(tree.layout)),
-        budget_(static_cast<std::int64_t>(config.budget * static_cast<double>(num_shared_before_))),
+        budget_(static_cast<std::int64_t>(config.budget *
+                                          static_cast<double>(std::min(num_shared_before_, num_unique_tokens(tree))))),
         was_split_(tree.layout.rows.size(), false) {}
 
   SplitReport run() {
+    if (is_one_sided(tree_)) {
+      report_.stop = SplitStop::kOneSided;
+      return report_;
+    }
     report_.stop = SplitStop::kRounds;
     while (report_.num_rounds < config_.max_rounds && run_round()) {
     }

@@ -7,7 +7,9 @@
 namespace blendserve {
 
 struct SplitConfig {
-  double budget = 0.01;         // share of the prefix sharing, in tokens, that may be given up; 0..1
+  // Share of the prefix sharing, in tokens, that may be given up, and that prompts may cost more to compute: splits
+  // copy at most this share of the shared tokens, and of the unique ones. 0..1
+  double budget = 0.01;
   double tolerance = 1.0 / 64;  // a leaf is misplaced when more than this share of the job's work lies in between
   std::int32_t max_rounds = 2;  // later ones move little
 
@@ -19,6 +21,7 @@ enum class SplitStop : std::uint8_t {
   kMonotone,  // C1: hardly anything is misplaced: in sum of work times distance 1/1000 of the job's work at most
   kBudget,    // C2: no split is affordable
   kRounds,
+  kOneSided,  // less than 1/1000 of the work is compute-bound, or memory-bound: there is nothing to blend
 };
 
 struct SplitReport {

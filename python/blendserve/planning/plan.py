@@ -123,7 +123,8 @@ def plan(
         max_new_tokens: [n], where `StepScheduler` is to end a request, 0 for no limit; None: at the length that is
             given, else at the cap. For given lengths that are only hints.
         prior_output_len: what is expected where nothing is known.
-        split_budget: share of the prefix sharing that may be given up for a better blend, 0 to 1.
+        split_budget: share of the prefix sharing that may be given up for a better blend, 0 to 1; copies never exceed
+            this share of the unique tokens either.
         step_tokens: tokens a step of the engine computes, for `Plan.order`.
         num_threads: 0 is all CPUs; the plan is the same for any number.
 

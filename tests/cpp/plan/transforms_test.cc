@@ -173,6 +173,19 @@ TEST_CASE("a chat template above all requests is not copied") {
   CHECK(report.num_copied_tokens <= report.num_splits);
 }
 
+TEST_CASE("a job that one resource bounds is not split") {
+  const ThreeTrees trees(8, {});
+  for (const double output_len : {1.0, 5000.0}) {
+    std::vector<double> lens = trees.lens;
+    for (std::size_t i = 0; i < lens.size(); ++i) lens[i] = output_len + static_cast<double>(i % 7) * output_len / 10;
+    PlannedJob job(trees.prompts, lens);
+    job.sort();
+    const auto report = conditional_split(job.planned, job.costs, {.budget = 1});
+    CHECK(report.stop == SplitStop::kOneSided);
+    CHECK(report.num_splits == 0);
+  }
+}
+
 TEST_CASE("splits stay within the budget, move a leaf once and leave a sorted tree") {
   for (std::uint64_t seed = 0; seed < kNumSeeds; ++seed) {
     for (const double budget : {0.0, 0.01, 0.3, 1.0}) {
@@ -188,7 +201,8 @@ TEST_CASE("splits stay within the budget, move a leaf once and leave a sorted tr
       CHECK(report.num_splits <= job.tree.num_requests());
       CHECK(job.num_unique_tokens() == before + report.num_copied_tokens);
       CHECK(report.num_copied_tokens >= 0);
-      CHECK(static_cast<double>(report.num_copied_tokens) <= budget * static_cast<double>(num_shared));
+      CHECK(static_cast<double>(report.num_copied_tokens) <=
+            budget * static_cast<double>(std::min(num_shared, before)));
       const auto fresh = annotate(job.layout(), job.planned.shapes, job.costs);
       for (std::size_t id = 0; id < fresh.subtrees.size(); ++id) {
         CHECK(fresh.subtrees[id].total() == Approx(job.planned.subtrees[id].total()));
