@@ -20,8 +20,9 @@ cp -r python/blendserve "$package"
 rm -f "$package"/blendserve/_core*.so
 cp "$build"/csrc/bindings/_core*.so "$package/blendserve"
 
-# The interpreter is not instrumented, so the runtime has to come first; what the interpreter leaks is not ours.
+# The interpreter is not instrumented, so the runtime has to come first; what the interpreter leaks is not ours. --capture=sys: a report of
+# theirs must not go down with the process.
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$package PYTHONDONTWRITEBYTECODE=1
 "$python" -c "import blendserve._core as core; assert core.__file__.startswith('$package'), core.__file__"
-"$python" -m pytest -q -p no:cacheprovider tests/python/planning tests/python/test_scheduler_bindings.py
+"$python" -m pytest -q -p no:cacheprovider --capture=sys tests/python/planning tests/python/test_scheduler_bindings.py
