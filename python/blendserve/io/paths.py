@@ -43,15 +43,15 @@ def _open_file(path: str) -> BinaryIO:
 
 @contextmanager
 def input_file(path: str) -> Iterator[Path]:
-    """The input as a file that can be read more than once: standard input is copied to a temporary one.
+    """The input as a file that can be read more than once: standard input or a pipe is copied to a temporary one.
 
     Raises `UserError` if it cannot be read.
     """
     with open_input(path) as source:
-        if path != STANDARD_STREAM:
+        if path != STANDARD_STREAM and Path(path).is_file():
             yield Path(path)
             return
-        with NamedTemporaryFile(prefix="blendserve-stdin-") as copy:
+        with NamedTemporaryFile(prefix="blendserve-input-") as copy:
             shutil.copyfileobj(source, copy, _COPY_BYTES)
             copy.flush()
             yield Path(copy.name)

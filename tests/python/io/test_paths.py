@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from blendserve.errors import UserError
@@ -37,6 +38,16 @@ def test_an_input_that_is_read_twice_is_the_file_or_a_copy_of_standard_input(
     with input_file("-") as file:
         assert [file.read_bytes(), file.read_bytes()] == [b"two\n"] * 2
     assert not file.exists()
+
+
+def test_a_pipe_is_copied_as_standard_input_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(b"one\n",))
+    writer.start()
+    with input_file(str(pipe)) as file:
+        assert [file.read_bytes(), file.read_bytes()] == [b"one\n"] * 2
+    writer.join()
 
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
