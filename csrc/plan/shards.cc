@@ -9,10 +9,16 @@
 namespace blendserve {
 namespace {
 
-// Leaves [begin, end) that are still to be divided, and the two runs that one shard takes from them.
+// Leaves [begin, end).
 struct Range {
   std::int32_t begin = 0;
   std::int32_t end = 0;
+};
+
+// The two runs of leaves of one shard, of which either may be empty.
+struct Runs {
+  Range left;
+  Range right;
 };
 
 class Cutter {
@@ -26,23 +32,43 @@ class Cutter {
     }
   }
 
+  // What the cuts will repeat is known only after them: a cut says it to the next one, and the best of a few is taken.
   std::vector<Shard> cut(std::int32_t num_shards) const {
-    std::vector<Shard> shards;
-    Range left{0, layout_.num_leaves()};
-    for (std::int32_t remaining = num_shards; remaining > 1; --remaining) {
-      const Cost all = cost(left);
-      const Cost target{all.compute_s / remaining, all.memory_s / remaining};
-      // Every shard to come needs a leaf.
-      const std::int32_t max_leaves = left.end - left.begin - (remaining - 1);
-      const Range inner = find_inner(left, target, max_leaves);
-      shards.push_back(shard({left.begin, inner.begin}, {inner.end, left.end}));
-      left = inner;
+    std::vector<Runs> best;
+    Cost repeated;  // by every cut
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      std::vector<Runs> runs = cut(num_shards, repeated);
+      if (best.empty() || imbalance(runs) < imbalance(best)) best = runs;
+      if (num_shards == 1) break;
+      const Cost sum = total(runs);
+      const Cost once = cost(Range{0, layout_.num_leaves()});
+      repeated = {(sum.compute_s - once.compute_s) / (num_shards - 1),
+                  (sum.memory_s - once.memory_s) / (num_shards - 1)};
     }
-    shards.push_back(shard(left, {left.end, left.end}));
+    std::vector<Shard> shards;
+    for (const Runs& runs : best) shards.push_back(shard(runs));
     return shards;
   }
 
  private:
+  std::vector<Runs> cut(std::int32_t num_shards, const Cost& repeated) const {
+    std::vector<Runs> shards;
+    Range left{0, layout_.num_leaves()};
+    for (std::int32_t remaining = num_shards; remaining > 1; --remaining) {
+      const Cost all = cost(left);
+      const double num_cuts = remaining - 1;
+      const Cost target{(all.compute_s + num_cuts * repeated.compute_s) / remaining,
+                        (all.memory_s + num_cuts * repeated.memory_s) / remaining};
+      // Every shard to come needs a leaf.
+      const std::int32_t max_leaves = left.end - left.begin - (remaining - 1);
+      const Range inner = find_inner(left, target, max_leaves);
+      shards.push_back({{left.begin, inner.begin}, {inner.end, left.end}});
+      left = inner;
+    }
+    shards.push_back({left, {left.end, left.end}});
+    return shards;
+  }
+
   // What computing the run alone costs: its first leaf's whole prompt.
   Cost cost(Range run) const {
     if (run.begin == run.end) return {};
@@ -53,32 +79,57 @@ class Cutter {
     return sum;
   }
 
-  Cost outer_cost(Range left, Range inner) const {
-    Cost sum = cost({left.begin, inner.begin});
-    sum += cost({inner.end, left.end});
+  Cost cost(const Runs& runs) const {
+    Cost sum = cost(runs.left);
+    sum += cost(runs.right);
     return sum;
   }
 
+  Cost outer_cost(Range left, Range inner) const {
+    return cost(Runs{{left.begin, inner.begin}, {inner.end, left.end}});
+  }
+
+  Cost total(const std::vector<Runs>& shards) const {
+    Cost sum;
+    for (const Runs& runs : shards) sum += cost(runs);
+    return sum;
+  }
+
+  // The largest deviation of a shard.
+  double imbalance(const std::vector<Runs>& shards) const {
+    const auto num_shards = static_cast<double>(shards.size());
+    const Cost sum = total(shards);
+    const Cost mean{sum.compute_s / num_shards, sum.memory_s / num_shards};
+    double worst = 0;
+    for (const Runs& runs : shards) worst = std::max(worst, deviation(cost(runs), mean));
+    return worst;
+  }
+
   // What remains when a shard near `target` is taken off both ends. With more from the dense left and less from the
-  // right the shard gets denser at equal work: bisection by density over the left end, by work over the right end.
+  // right the shard gets denser at equal work, but not evenly: the tree's order is by density only from sibling to
+  // sibling. So a coarse search over the left end comes before a fine one, and at each place the right end is searched
+  // by work.
   Range find_inner(Range left, const Cost& target, std::int32_t max_leaves) const {
-    std::int32_t low = 0;
-    std::int32_t high = max_leaves;
-    while (low < high) {
-      const std::int32_t middle = low + (high - low) / 2;
-      const Cost taken = outer_cost(left, inner_with(left, middle, target, max_leaves));
-      if (taken.compute_s * target.memory_s < taken.memory_s * target.compute_s) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
+    Range best = inner_with(left, 0, target, max_leaves);
+    double least = deviation(outer_cost(left, best), target);
+    const auto try_with = [&](std::int64_t num_left) {
+      if (num_left < 0 || num_left > max_leaves) return;
+      const Range candidate = inner_with(left, static_cast<std::int32_t>(num_left), target, max_leaves);
+      const double its = deviation(outer_cost(left, candidate), target);
+      if (its >= least) return;
+      best = candidate;
+      least = its;
+    };
+    const auto best_num_left = [&] { return std::int64_t{best.begin} - left.begin; };
+    const std::int64_t coarse = std::max(max_leaves / kCoarseSteps, 1);
+    for (std::int64_t num_left = coarse; num_left <= max_leaves; num_left += coarse) try_with(num_left);
+    for (std::int64_t step = coarse / 2; step > 0; step /= 2) {
+      const std::int64_t middle = best_num_left();
+      try_with(middle - step);
+      try_with(middle + step);
     }
-    Range best = inner_with(left, low, target, max_leaves);
-    for (std::int32_t num_left = std::max(low - kNeighbours, 0); num_left <= std::min(low + kNeighbours, max_leaves);
-         ++num_left) {
-      const Range candidate = inner_with(left, num_left, target, max_leaves);
-      if (deviation(left, candidate, target) < deviation(left, best, target)) best = candidate;
-    }
+    const std::int64_t middle = best_num_left();
+    for (std::int64_t away = -kNeighbours; away <= kNeighbours; ++away) try_with(middle + away);
     return best;
   }
 
@@ -101,14 +152,15 @@ class Cutter {
     return {begin, left.end - (fewer_is_nearer ? low - 1 : low)};
   }
 
-  double deviation(Range left, Range inner, const Cost& target) const {
-    const Cost taken = outer_cost(left, inner);
-    return std::max(std::abs(taken.compute_s - target.compute_s), std::abs(taken.memory_s - target.memory_s));
+  // Of the resource that is further from its target, as a share of that.
+  static double deviation(const Cost& taken, const Cost& target) {
+    const auto share = [](double value, double wanted) { return wanted > 0 ? std::abs(value / wanted - 1) : value; };
+    return std::max(share(taken.compute_s, target.compute_s), share(taken.memory_s, target.memory_s));
   }
 
-  Shard shard(Range from_left, Range from_right) const {
+  Shard shard(const Runs& runs) const {
     Shard shard;
-    for (const Range& run : {from_left, from_right}) {
+    for (const Range& run : {runs.left, runs.right}) {
       if (run.begin == run.end) continue;
       shard.cost += cost(run);
       shard.num_lost_tokens += layout_.lcp[static_cast<std::size_t>(run.begin)];
@@ -120,7 +172,9 @@ class Cutter {
     return shard;
   }
 
-  static constexpr std::int32_t kNeighbours = 8;
+  static constexpr int kAttempts = 4;
+  static constexpr std::int32_t kCoarseSteps = 256;
+  static constexpr std::int64_t kNeighbours = 8;
 
   const AnnotatedTree& tree_;
   const TreeLayout& layout_;

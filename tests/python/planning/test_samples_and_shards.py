@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from planning.closed_forms import JobCosts
-from planning.jobs import TOY, TOY_DEVICE, MixedJob, plan_of
+from planning.jobs import A100, LLAMA, TOY, TOY_DEVICE, MixedJob, plan_of
 from planning.naive_trie import NaiveTrie, arrays_of, prompt_lists
 
 METHODS = st.sampled_from(["uniform", "memory_variance"])
@@ -115,6 +115,19 @@ def test_shards_of_a_mixed_job_are_equal_in_load_and_density(num_shards: int, se
     for shard in shards:
         assert shard.density == pytest.approx(plan.density, rel=0.04)
         assert shard.density == shard.compute_s / shard.memory_s
+
+
+@pytest.mark.parametrize("num_heads", [1, 5, 40])
+def test_shards_below_one_template_are_equal_though_every_cut_repeats_a_long_prefix(num_heads: int) -> None:
+    rng = np.random.default_rng(3)
+    heads = [[1] * 300 + rng.integers(10, 1000, rng.integers(1000, 6000)).tolist() for _ in range(num_heads)]
+    prompts = [[*heads[rng.integers(num_heads)], *rng.integers(10, 1000, 20).tolist()] for _ in range(4000)]
+    lengths = np.where(rng.random(4000) < 0.5, rng.integers(1, 20, 4000), rng.integers(200, 1200, 4000))
+    for num_shards in (4, 8, 16):
+        shards = plan_of(prompts, lengths, model=LLAMA, device=A100).shards(num_shards)
+        for resource in ("compute_s", "memory_s"):
+            taken = np.array([getattr(shard, resource) for shard in shards])
+            assert np.abs(taken / taken.mean() - 1).max() < 0.05
 
 
 def test_a_shard_without_memory_time_has_infinite_density() -> None:
