@@ -8,8 +8,6 @@
 namespace blendserve {
 namespace {
 
-constexpr double kMaxLength = 2147483647.0;  // a sequence's tokens are counted in 32 bits
-
 template <typename T, typename IsValid>
 void check_each(const char* name, std::span<const T> values, std::int32_t num_requests, const char* remedy,
                 const IsValid& is_valid) {

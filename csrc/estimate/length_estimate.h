@@ -7,6 +7,8 @@ namespace blendserve {
 // In a list of lengths: this one is not known.
 inline constexpr double kUnknownLength = -1.0;
 
+inline constexpr double kMaxLength = 2147483647.0;  // a sequence's tokens are counted in 32 bits
+
 // What is expected of an output length d. Memory time is quadratic in d, so a mean alone underestimates it (Jensen).
 struct LengthEstimate {
   double mean = 0.0;           // E[d], tokens

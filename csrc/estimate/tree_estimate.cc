@@ -18,13 +18,13 @@ struct NodeEvidence {
 };
 
 void check_prior(LengthEstimate prior) {
-  if (std::isfinite(prior.mean) && prior.mean >= 0.0 && std::isfinite(prior.second_moment) &&
+  if (prior.mean >= 0.0 && prior.mean <= kMaxLength && std::isfinite(prior.second_moment) &&
       prior.second_moment >= prior.mean * prior.mean) {
     return;
   }
   throw InvalidInput("the prior has mean " + std::to_string(prior.mean) + " and second moment " +
                      std::to_string(prior.second_moment) +
-                     "; both must be finite, the mean 0 or more and the second moment at least its square");
+                     "; the mean must be 0 to 2147483647, the second moment finite and at least its square");
 }
 
 // Nodes come in postorder, so the parents with children behind and children ahead are a stack.

@@ -56,7 +56,7 @@ void check_lcp(const std::vector<std::int32_t>& lcp, const std::vector<RequestSh
 void check_shapes(const std::vector<RequestShape>& shapes) {
   for (std::size_t row = 0; row < shapes.size(); ++row) {
     const auto [mean, second_moment] = shapes[row].output_len;
-    if (shapes[row].prompt_len >= 0 && mean >= 0 && second_moment >= 0 && std::isfinite(mean) &&
+    if (shapes[row].prompt_len >= 0 && mean >= 0 && mean <= kMaxLength && second_moment >= 0 &&
         std::isfinite(second_moment)) {
       continue;
     }

@@ -49,7 +49,8 @@ class Plan:
         self.max_new_tokens = max_new_tokens
         self.report = report
         self.order: NDArray[np.int32] = core.order
-        self.order.flags.writeable = False
+        for array in (self.order, self.max_new_tokens):
+            array.flags.writeable = False
 
     @property
     def num_requests(self) -> int:

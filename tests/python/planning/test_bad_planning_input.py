@@ -96,6 +96,7 @@ def test_wrong_prompts_are_named(tokens: Any, offsets: Any, message: str) -> Non
         ({"prior_output_len": 0}, "prior_output_len is 0; it must be a positive number"),
         ({"prior_output_len": float("nan")}, "prior_output_len is nan; it must be a positive number"),
         ({"prior_output_len": float("inf")}, "prior_output_len is inf; it must be a positive number"),
+        ({"prior_output_len": 2.0**31}, "the prior has mean 2147483648.000000"),
         ({"split_budget": -0.1}, "split_budget is -0.1"),
         ({"split_budget": 1.5}, "split_budget is 1.5"),
         ({"split_budget": float("nan")}, "split_budget is nan"),

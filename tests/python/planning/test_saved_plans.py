@@ -43,6 +43,7 @@ def test_a_plan_comes_back_as_it_was(tmp_path: Path, model: Any, device: Any) ->
         for name in ("order", "max_new_tokens", "expected_output_lengths"):
             np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
         assert not again.order.flags.writeable
+        assert not again.max_new_tokens.flags.writeable
         for view in ("planned", "built")[: 1 + len(prompts) // 2]:
             assert contents(again, view) == contents(plan, view)
         for shard, other in zip(again.shards(3), plan.shards(3), strict=True):
@@ -86,6 +87,7 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
         ({"prompt_lens": np.zeros((8, 5), np.int32)}, "prompt_lens must be one-dimensional"),
         ({"prompt_lens": np.full(40, -1, np.int32)}, "request 0 has prompt length -1"),
         ({"mean_output_lens": np.full(40, np.nan)}, "request 0 has .* expected output length nan"),
+        ({"mean_output_lens": np.full(40, 1e19)}, "request 0 has .* expected output length 1000"),
         ({"mean_output_lens": np.ones(39)}, "prompt_lens, mean_output_lens and second_moments differ in length"),
         ({"second_moments": np.full(40, np.inf)}, "request 0 has .* second moment inf"),
         ({"max_new_tokens": np.ones(39, np.int32)}, "max_new_tokens does not fit"),
