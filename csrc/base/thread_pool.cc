@@ -136,7 +136,7 @@ int num_usable_cpus() {
     return std::max(1, CPU_COUNT(&cpus));
   }
 #endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
 }
 
 int threads_wanted(int num_threads) {

@@ -54,7 +54,7 @@ class ThreadPool {
   std::atomic<std::uint32_t> num_signals_{0};  // workers sleep until it changes
 };
 
-// CPUs this process may run on, at least 1.
+// CPUs this process may run on, at least 1 and at most what a pool may have.
 int num_usable_cpus();
 
 // `num_threads`, or num_usable_cpus() for 0. Throws InvalidInput for less than 0.
