@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -69,7 +70,8 @@ class Cutter {
     return shards;
   }
 
-  // What computing the run alone costs: its first leaf's whole prompt.
+  // What computing the run alone costs: its first leaf's whole prompt. Leaves out what cascade attention reads for
+  // several requests at once.
   Cost cost(Range run) const {
     if (run.begin == run.end) return {};
     const Cost& before = left_of_[static_cast<std::size_t>(run.begin)];
@@ -162,7 +164,7 @@ class Cutter {
     Shard shard;
     for (const Range& run : {runs.left, runs.right}) {
       if (run.begin == run.end) continue;
-      shard.cost += cost(run);
+      shard.cost += tree_of(run).total();
       shard.num_lost_tokens += layout_.lcp[static_cast<std::size_t>(run.begin)];
       for (std::int32_t leaf = run.begin; leaf < run.end; ++leaf) {
         shard.rows.push_back(layout_.rows[static_cast<std::size_t>(leaf)]);
@@ -170,6 +172,16 @@ class Cutter {
       }
     }
     return shard;
+  }
+
+  // The run as a job of its own.
+  AnnotatedTree tree_of(Range run) const {
+    const auto leaves_of = [&](const auto& by_leaf) {
+      return std::vector(by_leaf.begin() + run.begin, by_leaf.begin() + run.end);
+    };
+    std::vector<std::int32_t> lcp = leaves_of(layout_.lcp);
+    lcp.front() = 0;
+    return annotate(TreeLayout::from_lcp(leaves_of(layout_.rows), std::move(lcp)), leaves_of(tree_.shapes), costs_);
   }
 
   static constexpr int kAttempts = 4;

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from planning.closed_forms import JobCosts
-from planning.jobs import A100, LLAMA, TOY, TOY_DEVICE, MixedJob, plan_of
+from planning.jobs import A100, LLAMA, TOY, TOY_CASCADE, TOY_DEVICE, MixedJob, plan_of
 from planning.naive_trie import NaiveTrie, arrays_of, prompt_lists
 
 METHODS = st.sampled_from(["uniform", "memory_variance"])
@@ -80,7 +80,8 @@ def test_shards_divide_the_requests_and_cost_what_their_runs_cost_alone(
     prompts: list[list[int]], data: st.DataObject
 ) -> None:
     lengths = data.draw(st.lists(st.integers(0, 300), min_size=len(prompts), max_size=len(prompts)))
-    plan = plan_of(prompts, lengths, split_budget=0.0)
+    model = data.draw(st.sampled_from([TOY, TOY_CASCADE]))
+    plan = plan_of(prompts, lengths, model=model, split_budget=0.0)
     shards = plan.shards(data.draw(st.integers(1, len(prompts))))
     assert sorted(row for shard in shards for row in shard.rows.tolist()) == list(range(len(prompts)))
     leaves = plan.tree_view("planned").rows
@@ -90,7 +91,7 @@ def test_shards_divide_the_requests_and_cost_what_their_runs_cost_alone(
         assert len(runs) <= 2
         assert shard.prompt_tokens == sum(len(prompts[row]) for row in shard.rows)
         costs = [
-            JobCosts.of([prompts[row] for row in run], [lengths[row] for row in run], TOY, TOY_DEVICE, 3200)
+            JobCosts.of([prompts[row] for row in run], [lengths[row] for row in run], model, TOY_DEVICE, 3200)
             for run in runs
         ]
         assert shard.compute_s == pytest.approx(sum(cost.compute_s for cost in costs))
