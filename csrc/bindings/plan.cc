@@ -33,6 +33,12 @@ std::span<const T> optional_span(const std::optional<py::array>& array, const ch
   return values;
 }
 
+template <typename Run>
+auto without_gil(const Run& run) {
+  const py::gil_scoped_release release;
+  return run();
+}
+
 std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_lengths,
                                 const std::optional<py::array>& evidence_weights,
                                 const std::optional<py::array>& max_output_lengths, const CostModel& model,
@@ -45,8 +51,7 @@ std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_
   config.prior = {prior_mean, prior_second_moment};
   config.split.budget = split_budget;
   config.step_tokens = step_tokens;
-  const py::gil_scoped_release release;
-  return std::const_pointer_cast<Plan>(Plan::make(tree, known, model, config, build_s));
+  return std::const_pointer_cast<Plan>(without_gil([&] { return Plan::make(tree, known, model, config, build_s); }));
 }
 
 // One layout of the tree as columns: leaves from left to right, then nodes.
@@ -102,7 +107,7 @@ py::dict built_view(const Plan& plan, const PrefixTree& tree) {
   std::vector<RequestShape> shapes;
   shapes.reserve(by_row.size());
   for (const std::int32_t row : tree.layout().rows) shapes.push_back(by_row[static_cast<std::size_t>(row)]);
-  return columns_of(annotate(tree.layout(), std::move(shapes), plan.costs()));
+  return columns_of(without_gil([&] { return annotate(tree.layout(), std::move(shapes), plan.costs()); }));
 }
 
 template <typename T>
@@ -141,7 +146,9 @@ py::dict shard_dict(const Shard& shard) {
 
 py::list shards_of(const Plan& plan, std::int32_t num_shards) {
   py::list shards;
-  for (const Shard& shard : cut_shards(plan.tree(), plan.costs(), num_shards)) shards.append(shard_dict(shard));
+  for (const Shard& shard : without_gil([&] { return cut_shards(plan.tree(), plan.costs(), num_shards); })) {
+    shards.append(shard_dict(shard));
+  }
   return shards;
 }
 
@@ -179,7 +186,7 @@ py::tuple choose_samples(const PrefixTree& tree, double rate, std::uint64_t seed
       .method = method_named(method),
       .max_output_lens = optional_span<std::int32_t>(max_output_lengths, "max_output_lengths", tree),
       .prior_mean_len = prior_output_len};
-  const LengthSample sample = choose_sample(tree, config);
+  const LengthSample sample = without_gil([&] { return choose_sample(tree, config); });
   return py::make_tuple(copy_of(sample.rows), copy_of(sample.weights));
 }
 

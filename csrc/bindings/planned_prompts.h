@@ -26,7 +26,15 @@ inline PlannedPrompts planned_prompts(const pybind11::object& plan) {
   if (plan.attr("tree").is_none()) {
     throw InvalidInput("the plan was loaded without its prompts; pass tokens and offsets to Plan.load");
   }
-  return {plan.attr("core").cast<std::shared_ptr<Plan>>(), plan.attr("tree").cast<std::shared_ptr<PrefixTree>>()};
+  PlannedPrompts prompts{plan.attr("core").cast<std::shared_ptr<Plan>>(),
+                         plan.attr("tree").cast<std::shared_ptr<PrefixTree>>()};
+  if (prompts.tree->num_requests() != prompts.plan->num_requests()) {
+    throw InvalidInput("the plan has " + std::to_string(prompts.plan->num_requests()) +
+                       " requests, and its tree was "
+                       "extended to " +
+                       std::to_string(prompts.tree->num_requests()) + " since; plan again");
+  }
+  return prompts;
 }
 
 }  // namespace blendserve::bindings

@@ -57,7 +57,7 @@ void register_prefix_tree(py::module_& m) {
       .def("extend", &extend, py::arg("tokens"), py::arg("offsets") = py::none(), py::kw_only(),
            py::arg("num_threads") = 0,
            "Add the prompts of a new window as rows num_requests, num_requests + 1, ...; arguments as for build. The "
-           "earlier prompts are not sorted again.")
+           "earlier prompts are not sorted again. No other thread may use the tree meanwhile.")
       .def_property_readonly("num_requests", &PrefixTree::num_requests)
       .def_property_readonly("num_prompt_tokens", &PrefixTree::num_prompt_tokens)
       .def_property_readonly("num_unique_tokens", &PrefixTree::num_unique_tokens,
@@ -84,7 +84,7 @@ void register_prefix_tree(py::module_& m) {
                              "int32 [m]: tokens that all prompts below a node have in common.")
       .def("verify", &PrefixTree::verify, py::call_guard<py::gil_scoped_release>(),
            "Raise RuntimeError unless every invariant holds; reads all prompts.")
-      .def("to_string", &PrefixTree::to_string, py::arg("max_lines") = 200,
+      .def("to_string", &PrefixTree::to_string, py::arg("max_lines") = 200, py::call_guard<py::gil_scoped_release>(),
            "One segment a line, indented by its level, with its first tokens.");
 }
 

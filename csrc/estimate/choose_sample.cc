@@ -20,8 +20,8 @@ constexpr double kMinSampleLimit = 1000.0;
 constexpr double kEvenShare = 0.25;
 
 void check(const PrefixTree& tree, const SampleConfig& config) {
-  if (!(config.rate > 0.0 && config.rate <= 1.0)) {
-    throw InvalidInput("rate is " + std::to_string(config.rate) + "; it must be above 0 and at most 1");
+  if (!(config.rate >= 1e-6 && config.rate <= 1.0)) {
+    throw InvalidInput("rate is " + std::to_string(config.rate) + "; it must be from 1e-6 to 1");
   }
   if (!(config.prior_mean_len > 0.0) || std::isinf(config.prior_mean_len)) {
     throw InvalidInput("prior_output_len is " + std::to_string(config.prior_mean_len) +

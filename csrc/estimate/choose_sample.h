@@ -14,7 +14,7 @@ enum class SampleMethod : std::uint8_t {
 };
 
 struct SampleConfig {
-  double rate = 0.01;  // expected share of the requests, in (0, 1], before each top-level subtree gets its one
+  double rate = 0.01;  // expected share of the requests, from 1e-6 to 1, before each top-level subtree gets its one
   std::uint64_t seed = 0;
   SampleMethod method = SampleMethod::kUniform;
   std::span<const std::int32_t> max_output_lens = {};  // by row, or empty: no limits; for kMemoryVariance

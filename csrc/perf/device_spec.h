@@ -35,7 +35,6 @@ struct DeviceSpec {
   // Of all tp devices.
   double total_flops(std::int64_t element_bytes) const;
   double total_bandwidth() const { return bandwidth * static_cast<double>(tp); }
-  double total_memory_bytes() const { return memory_bytes * static_cast<double>(tp); }
 
   bool operator==(const DeviceSpec&) const = default;
 };

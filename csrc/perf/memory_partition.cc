@@ -32,16 +32,4 @@ MemoryPartition partition(double memory, double rho_left, double rho_right, doub
   return {.left = memory * left_share, .right = memory * (1 - left_share)};
 }
 
-SideBatch side_batch(double memory_bytes, double kv_bytes_per_token, double p, double d) {
-  require(memory_bytes >= 0, "memory_bytes", memory_bytes, "0 or more");
-  require_positive("kv_bytes_per_token", kv_bytes_per_token);
-  require(p >= 0, "p", p, "0 or more");
-  require(d >= 0, "d", d, "0 or more");
-  if (memory_bytes == 0) return {};
-  const double occupancy_bytes = (p + d / 2) * kv_bytes_per_token;
-  const double num_decodes = occupancy_bytes > 0 ? memory_bytes / occupancy_bytes : kInfinity;
-  if (p == 0) return {.num_decodes = num_decodes, .prefill_tokens = 0};
-  return {.num_decodes = num_decodes, .prefill_tokens = d > 0 ? num_decodes * p / d : kInfinity};
-}
-
 }  // namespace blendserve

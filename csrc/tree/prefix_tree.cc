@@ -49,6 +49,9 @@ void PrefixTree::extend(Workload workload, ThreadPool& pool) {
   }
   TreeLayout layout = TreeLayout::from_lcp(std::move(order.rows), std::move(order.lcp));
   if (first_row == 0) reserve_huge(prompt_lens_, layout.rows.size());
+  prompt_lens_.reserve(layout.rows.size());
+  window_begins_.reserve(window_begins_.size() + 1);
+  windows_.reserve(windows_.size() + 1);
   for (std::int64_t row = 0; row < workload.size(); ++row) {
     prompt_lens_.push_back(static_cast<std::int32_t>(workload.prompt(row).size()));
   }

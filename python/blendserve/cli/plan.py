@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -95,7 +98,8 @@ def plan(
             split_budget=split_budget,
         )
         with ProgressDisplay(console) as display, input_file(input_path) as source:
-            planned = job.run(source, display)
+            with _without_torch():
+                planned = job.run(source, display)
             _show_errors(console, planned.prompts.bad_rows)
             if planned.plan is None:
                 raise UserError(f"none of the {planned.prompts.num_rows} rows of {input_path} can be planned")
@@ -117,3 +121,17 @@ def _show_errors(console: Console, errors: Sequence[RowError]) -> None:
 def _require_positive(option: str, value: float | None) -> None:
     if value is not None and not 0 < value < math.inf:
         raise UserError(f"{option} is {value:g}; it must be a positive number")
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """transformers imports torch where it finds it, which takes seconds; its tokenizers do without, and it says so."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # how Python is told that a module is not there
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blendserve.errors import UserError
-from blendserve.io.paths import check_new_file
+from blendserve.io.paths import STANDARD_STREAM, check_new_file
 from blendserve.io.token_files import is_token_file
 from blendserve.plan_job.prompts import JobPrompts
 from blendserve.plan_job.row_order import emit_rows, rows_in_order, write_order
@@ -35,6 +35,8 @@ class PlanOutputs:
         """Raises `UserError` for what could not be written in the end; creates and changes nothing."""
         others = {"input": input_path}
         for name, path in self._wanted().items():
+            if path == STANDARD_STREAM:
+                raise UserError(f"--{name} - is not possible: standard output has the table; give a file")
             check_new_file(name, path, others)
             others[name] = path
         if self.emit is not None and is_token_file(input_path):

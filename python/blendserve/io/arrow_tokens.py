@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenColumns", "read_ipc_columns", "read_parquet_columns"]
 
 _TOKEN_COLUMNS = ("prompt_token_ids", "input_ids", "token_ids", "tokens")
-_LENGTH_COLUMNS = ("output_len", "output_length", "expected_output_tokens")
+_LENGTH_COLUMNS = ("output_len", "output_length", "expected_output_tokens", "output_lengths")
 _LIMIT_COLUMNS = ("max_tokens",)
 
 

@@ -84,9 +84,13 @@ def _read_npz(path: str) -> TokenFile:
                 f"input {path} has no array `{missing[0]}`, only {', '.join(arrays) or 'none'}; {_RAGGED_REMEDY}"
             )
         tokens, offsets = arrays["tokens"], arrays["offsets"]
+        lengths = arrays["output_lengths"].astype(np.float64) if "output_lengths" in arrays else None
     if tokens.ndim != 1 or offsets.ndim != 1 or not np.issubdtype(offsets.dtype, np.integer):
         raise UserError(f"input {path}: `tokens` and `offsets` must be integer arrays of one dimension")
-    return TokenFile(_as_int32(path, tokens), _checked_offsets(path, offsets.astype(np.int64, copy=False), len(tokens)))
+    if lengths is not None and lengths.shape != (len(offsets) - 1,):
+        raise UserError(f"input {path}: `output_lengths` must have one value for each of the {len(offsets) - 1} rows")
+    offsets = _checked_offsets(path, offsets.astype(np.int64, copy=False), len(tokens))
+    return TokenFile(_as_int32(path, tokens), offsets, lengths)
 
 
 def _checked_offsets(path: str, offsets: NDArray[np.int64], num_tokens: int) -> NDArray[np.int64]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from blendserve._core import CostModel
 from blendserve.errors import UserError
 from blendserve.io.token_files import is_token_file
 from blendserve.models import resolve_model
@@ -61,8 +60,10 @@ class PlanJob:
     def run(self, source: Path, observer: PlanObserver) -> PlannedJob:
         """`source` is a file with the bytes of the input.
 
-        Raises `UserError` for an input that holds no rows, or a setting that cannot be used.
+        No answer is taken to be longer than the model's context has room for. Raises `UserError` for an input that
+        holds no rows, or a setting that cannot be used.
         """
+        self._check_fit()
         started = time.monotonic()
         observer.phase("tokenizing")
         prompts = self._read(source, observer)
@@ -74,7 +75,6 @@ class PlanJob:
         if is_token_file(self.input):
             return read_tokens(self.input, mean_output=self.mean_output)
         tokenizer_dir = resolve_model(self.model.tokenizer_name)
-        _leave_torch_out()
         try:
             from blendserve.plan_job.read_batch import read_batch
             from blendserve.text.tokenizer import Tokenizer
@@ -88,14 +88,25 @@ class PlanJob:
             on_progress=observer.reading,
         )
 
+    def _check_fit(self) -> None:
+        """Raises `UserError` where the model leaves the device no room for a KV cache."""
+        try:
+            CostModel(self.model.spec, self.device).kv_capacity_tokens()
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
     def _plan(self, prompts: JobPrompts) -> Plan:
         limits = prompts.max_output_lengths
+        lengths = prompts.output_lengths
+        if self.model.spec.max_context is not None:
+            room = np.maximum(self.model.spec.max_context - np.diff(prompts.offsets), 1)
+            limits, lengths = np.minimum(limits, room), np.minimum(lengths, room)
         is_limited = limits < UNLIMITED
         try:
             return plan(
                 prompts.tokens,
                 prompts.offsets,
-                prompts.output_lengths,
+                lengths,
                 model=self.model.spec,
                 device=self.device,
                 prior_output_len=self.mean_output or DEFAULT_OUTPUT_LEN,
@@ -106,9 +117,3 @@ class PlanJob:
             )
         except ValueError as error:  # such as a model that does not fit the device
             raise UserError(str(error)) from error
-
-
-def _leave_torch_out() -> None:
-    """transformers imports torch where it finds it, which takes seconds; its tokenizers do without, and it says so."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # how Python is told that a module is not there

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from blendserve import _core
 from blendserve._core import CostModel, PlanCore, PrefixTree
 from blendserve.errors import UserError
 from blendserve.planning import plan_file
@@ -133,9 +134,13 @@ def plan(
         ValueError: an array or a number can't be used, or the model does not fit the device; the message says which and
             what to do.
     """
+    if not isinstance(model, _core.ModelSpec):
+        raise UserError(f"model is {model!r}; it must be a ModelSpec, such as ModelSpec.named({str(model)!r})")
+    if not isinstance(device, DeviceSpec):
+        raise UserError(f"device is {device!r}; it must be a DeviceSpec, such as DeviceSpec.named({str(device)!r})")
     started = time.perf_counter()
     tree = _tree_of(tokens, offsets, num_threads)
-    build_s = time.perf_counter() - started
+    build_s = 0.0 if tree is tokens else time.perf_counter() - started
     num_requests = tree.num_requests
     prior = _positive("prior_output_len", prior_output_len)
     lengths = _lengths(output_lengths, num_requests)
@@ -208,8 +213,8 @@ def _reals(name: str, values: ArrayLike, num_requests: int) -> NDArray[np.float6
 
 def _int32s(name: str, values: ArrayLike, num_requests: int, least: int) -> NDArray[np.int32]:
     array = _reals(name, values, num_requests)
-    is_valid = (array >= least) & (array < 2**31)
+    is_valid = (array >= least) & (array < 2**31) & (array == np.floor(array))
     if not np.all(is_valid):
         index = int(np.argmin(is_valid))
-        raise UserError(f"{name}[{index}] is {array[index]:g}; it must be from {least} to {2**31 - 1}")
+        raise UserError(f"{name}[{index}] is {array[index]:g}; it must be an integer from {least} to {2**31 - 1}")
     return array.astype(np.int32)

@@ -102,7 +102,10 @@ def _restore(
         model = ModelSpec(**header["model"])
         device = DeviceSpec(**header["device"])
         core = PlanCore.restore(CostModel(model, device), **arrays, summary=header["report"])
-        return core, model, device, PlanReport(**header["report"])
+        saved = PlanReport(**header["report"])
+        report = PlanReport.of(core.summary)
+        seconds = {**report.preprocess_s, "tokenize": float(saved.preprocess_s["tokenize"])}
+        return core, model, device, dataclasses.replace(report, preprocess_s=seconds)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"plan {path} is damaged: {error}; make it again") from error
 

@@ -162,7 +162,7 @@ TEST_CASE("the spread of memory time agrees with drawn lengths") {
 
 TEST_CASE("a sample's configuration is checked") {
   const auto tree = tree_of({{1}, {2}});
-  CHECK_THROWS_WITH(choose_sample(tree, {.rate = 0.0}), "rate is 0.000000; it must be above 0 and at most 1");
+  CHECK_THROWS_WITH(choose_sample(tree, {.rate = 0.0}), "rate is 0.000000; it must be from 1e-6 to 1");
   CHECK_THROWS_AS(choose_sample(tree, {.rate = std::nan("")}), InvalidInput);
   CHECK_THROWS_AS(choose_sample(tree, {.prior_mean_len = 0.0}), InvalidInput);
   const std::vector<std::int32_t> limits{5, 0};

@@ -59,17 +59,3 @@ TEST_CASE("a partition of nonsense is refused") {
   CHECK_THROWS_AS(partition(1, 2, -1, 1), InvalidInput);
   CHECK_THROWS_AS(partition(1, 2, 1, std::nan("")), InvalidInput);
 }
-
-TEST_CASE("a side runs as many requests as its memory holds of their mean occupancy") {
-  const SideBatch side = side_batch(131072.0 * 6400, 131072, 512, 256);
-  CHECK(side.num_decodes == Approx(10));
-  CHECK(side.prefill_tokens == Approx(20));
-}
-
-TEST_CASE("the batch of a side is never NaN") {
-  CHECK(side_batch(0, 1, 0, 0).num_decodes == 0);
-  CHECK(side_batch(1, 1, 0, 0).num_decodes == kInfinity);
-  CHECK(side_batch(1, 1, 0, 0).prefill_tokens == 0);
-  CHECK(side_batch(1, 1, 10, 0).prefill_tokens == kInfinity);
-  CHECK_THROWS_AS(side_batch(1, 0, 10, 1), InvalidInput);
-}

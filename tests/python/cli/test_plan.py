@@ -101,7 +101,7 @@ def test_the_table_shows_the_figures(tmp_path: Path) -> None:
         "compute         2.2 min",
         "memory          100 s of reading the KV cache",
         "ideal           2.2 min, both at once and perfectly overlapped",
-        "practical       3.0 min, the best that overlapping can reach",
+        "practical       3.0 min, the best that overlapping reaches, weights read in every step",
         "predicted       0.05 hours",
         "cost            2.00 at 40 per hour",
     ]

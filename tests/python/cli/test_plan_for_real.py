@@ -95,4 +95,17 @@ def test_a_hint_is_for_its_own_row_alone_and_no_limit(tmp_path: Path) -> None:
     run("-i", path, "--mean-output", 30, "--save", tmp_path / "plan.npz")
     plan = bs.Plan.load(tmp_path / "plan.npz")
     assert plan.expected_output_lengths.tolist() == [1000, 30, 7]
-    assert plan.max_new_tokens.tolist() == [0, 0, 7]
+    assert plan.max_new_tokens[:2].min() > 100_000  # the context's room
+    assert plan.max_new_tokens[2] == 7
+
+
+def test_no_answer_is_longer_than_the_models_context(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(completion("a", [1, 2, 3], ignore_eos=True, max_tokens=10**9))
+    run("-i", path, "--save", tmp_path / "plan.npz")
+    assert bs.Plan.load(tmp_path / "plan.npz").expected_output_lengths.tolist() == [131_072 - 3]
+
+
+@pytest.mark.parametrize("option", ["--json", "--order", "--emit", "--save"])
+def test_standard_output_is_taken_by_the_table(requests: Path, option: str) -> None:
+    assert "standard output has the table; give a file" in run("-i", requests, option, "-", code=2).log

@@ -204,3 +204,14 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == f"reading {path} needs pyarrow: pip install 'blendserve[plan]'\n"
+
+
+def test_a_npz_file_may_have_output_lengths(tmp_path: Path) -> None:
+    arrays = {"tokens": np.arange(3, dtype=np.int32), "offsets": np.array([0, 2, 3])}
+    np.savez(tmp_path / "good.npz", output_lengths=np.array([7, -1]), **arrays)
+    lengths = read_token_file(str(tmp_path / "good.npz")).output_lengths
+    assert lengths is not None
+    assert lengths.tolist() == [7, -1]
+    np.savez(tmp_path / "bad.npz", output_lengths=np.array([7]), **arrays)
+    with pytest.raises(UserError, match="`output_lengths` must have one value for each of the 2 rows"):
+        read_token_file(str(tmp_path / "bad.npz"))

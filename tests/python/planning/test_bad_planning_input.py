@@ -88,11 +88,15 @@ def test_wrong_prompts_are_named(tokens: Any, offsets: Any, message: str) -> Non
         ({"evidence_weights": [1, np.nan]}, "evidence_weights[1] is nan; a weight is 0, or 1e-9 to 1e9"),
         ({"evidence_weights": [1, -1]}, "evidence_weights[1] is -1.000000; a weight is 0, or 1e-9 to 1e9"),
         ({"evidence_weights": [1]}, "evidence_weights has shape (1,)"),
-        ({"max_output_lengths": [1, 0]}, "max_output_lengths[1] is 0; it must be from 1 to 2147483647"),
-        ({"max_output_lengths": [np.nan, 1]}, "max_output_lengths[0] is nan; it must be from 1 to 2147483647"),
-        ({"max_output_lengths": [1, 2**31]}, "max_output_lengths[1] is 2.14748e+09; it must be from 1 to"),
+        ({"max_output_lengths": [1, 0]}, "max_output_lengths[1] is 0; it must be an integer from 1 to 2147483647"),
+        (
+            {"max_output_lengths": [np.nan, 1]},
+            "max_output_lengths[0] is nan; it must be an integer from 1 to 2147483647",
+        ),
+        ({"max_output_lengths": [1, 2**31]}, "max_output_lengths[1] is 2.14748e+09; it must be an integer from 1 to"),
         ({"max_output_lengths": []}, "max_output_lengths has shape (0,)"),
-        ({"max_new_tokens": [0, -1]}, "max_new_tokens[1] is -1; it must be from 0 to 2147483647"),
+        ({"max_output_lengths": [1, 1.5]}, "max_output_lengths[1] is 1.5; it must be an integer from 1 to 2147483647"),
+        ({"max_new_tokens": [0, -1]}, "max_new_tokens[1] is -1; it must be an integer from 0 to 2147483647"),
         ({"prior_output_len": 0}, "prior_output_len is 0; it must be a positive number"),
         ({"prior_output_len": float("nan")}, "prior_output_len is nan; it must be a positive number"),
         ({"prior_output_len": float("inf")}, "prior_output_len is inf; it must be a positive number"),
@@ -119,7 +123,14 @@ def test_no_requests_and_a_tree_with_offsets_cannot_be_planned() -> None:
         bs.plan(tree, OFFSETS, model=TOY, device=TOY_DEVICE)
 
 
-@pytest.mark.parametrize("argument", ["step_tokens", "split_budget", "prior_output_len", "model", "device"])
+@pytest.mark.parametrize(("argument", "kind"), [("model", "ModelSpec"), ("device", "DeviceSpec")])
+def test_a_name_in_place_of_a_model_or_device_is_told_what_to_do(argument: str, kind: str) -> None:
+    options: dict[str, Any] = {"model": TOY, "device": TOY_DEVICE, argument: "x"}
+    with pytest.raises(ValueError, match=rf"{argument} is 'x'; it must be a {kind}, such as {kind}\.named\('x'\)"):
+        bs.plan(*arrays_of(PROMPTS), **options)
+
+
+@pytest.mark.parametrize("argument", ["step_tokens", "split_budget", "prior_output_len"])
 def test_an_argument_of_another_kind_is_a_type_error(argument: str) -> None:
     options: dict[str, Any] = {"model": TOY, "device": TOY_DEVICE, argument: "1"}
     with pytest.raises(TypeError):
@@ -134,7 +145,7 @@ def test_a_tree_that_grew_after_the_plan_is_noticed() -> None:
         ValueError, match="the tree has 3 requests and the plan 2; pass the tree that the plan was made"
     ):
         plan.tree_view("built")
-    with pytest.raises(ValueError, match="max_new_tokens has 2 entries; the plan has 3 requests"):
+    with pytest.raises(ValueError, match="the plan has 2 requests, and its tree was extended to 3 since"):
         bs.StepScheduler(plan, num_blocks=50)
 
 
@@ -151,9 +162,9 @@ def test_a_view_and_a_division_that_do_not_exist_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 0.0}, "rate is 0.000000; it must be above 0 and at most 1"),
-        ({"rate": float("nan")}, "rate is nan; it must be above 0 and at most 1"),
-        ({"rate": 1.01}, "rate is 1.010000; it must be above 0 and at most 1"),
+        ({"rate": 0.0}, "rate is 0.000000; it must be from 1e-6 to 1"),
+        ({"rate": float("nan")}, "rate is nan; it must be from 1e-6 to 1"),
+        ({"rate": 1.01}, "rate is 1.010000; it must be from 1e-6 to 1"),
         ({"method": "best"}, 'method is "best"; it must be uniform or memory_variance'),
         ({"max_output_lengths": np.array([1, 0], np.int32)}, "max_output_lengths[1] is 0; it must be 1 or more"),
         ({"max_output_lengths": np.array([1], np.int32)}, "max_output_lengths has 1 values for 2 requests"),

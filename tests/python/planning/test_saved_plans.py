@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import blendserve as bs
 import numpy as np
 import pytest
 from blendserve import UserError
+from blendserve.planning import plan_file
 from planning.jobs import TARGETS, MixedJob, plan_of
 from planning.naive_trie import arrays_of
 
@@ -179,3 +181,10 @@ def test_a_file_with_any_byte_changed_or_its_end_cut_off_is_refused_or_the_same(
         assert again.order.tolist() == plan.order.tolist()
         assert again.report == plan.report
     assert num_refused > len(content) / 3 * 0.7
+
+
+def test_a_file_keeps_every_property_of_model_and_device() -> None:
+    derived = {"active_params", "is_moe", "is_mla"}
+    for cls, fields in ((bs.ModelSpec, plan_file._MODEL_FIELDS), (bs.DeviceSpec, plan_file._DEVICE_FIELDS)):
+        properties = {name for name, value in inspect.getmembers(cls) if isinstance(value, property)}
+        assert properties - derived == set(fields)
