@@ -29,7 +29,8 @@ def _rows(figures: dict[str, Any]) -> dict[str, str]:
         "compute": _duration(figures["t_comp_s"]),
         "memory": f"{_duration(figures['t_mem_s'])} of reading the KV cache",
         "ideal": f"{_duration(figures['ideal_s'])}, both at once and perfectly overlapped",
-        "practical": f"{_duration(figures['practical_s'])}, the best that overlapping reaches, weights read in every step",
+        "practical": f"{_duration(figures['practical_s'])}, the best that overlapping reaches, "
+        "weights read in every step",
         "predicted": f"{figures['predicted_hours']:.3g} hours",
     }
     if figures["predicted_cost"] is not None:
