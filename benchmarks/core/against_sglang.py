@@ -9,8 +9,8 @@ from pathlib import Path
 
 import blendserve as bs
 from checks import check_sample
+from made_prompts import half_shared
 from measure import median_times_s
-from prompts import half_shared
 from sglang_radix import NotInstalled, RadixCache, fetch
 from workload import Options, Report, beside, sizes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import blendserve as bs
 import numpy as np
-from prompts import Prompts
+from made_prompts import Prompts
 
 NUM_SAMPLED = 1000
 SAMPLED_TOKENS = 2_000_000  # at most, so that long prompts do not take minutes

@@ -7,9 +7,9 @@ import time
 from dataclasses import asdict
 
 from checks import check_plan
+from made_prompts import half_shared
 from measure import median_times_s, peak_extra_bytes
 from paper_mixes import MIXES, make_mix
-from prompts import half_shared
 from workload import Options, Report, beside, plan, sizes
 
 

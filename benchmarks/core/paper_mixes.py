@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from made_prompts import Prompts, random_prefixes, random_prompts
 from numpy.typing import NDArray
-from prompts import Prompts, random_prefixes, random_prompts
 
 # Llama-3.1-8B on one A100: parameters, layers x width of the query heads, layers x width of the K heads.
 PARAMETERS, LAYERS_X_WIDTH, LAYERS_X_KV_WIDTH = 8.03e9, 32 * 4096, 32 * 1024

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 
 from checks import check_plan
+from made_prompts import Prompts, half_shared, one_prefix
 from measure import median_times_s
-from prompts import Prompts, half_shared, one_prefix
 from workload import Options, Report, beside, plan, sizes
 
 

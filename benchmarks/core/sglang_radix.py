@@ -19,7 +19,7 @@ from array import array
 from pathlib import Path
 from typing import Any, ClassVar
 
-from prompts import Prompts
+from made_prompts import Prompts
 
 REQUIREMENT = "sglang==0.5.23"
 OWN_FILES = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from blendserve.models import resolve_model
 from blendserve.text.tokenizer import Tokenizer
+from made_prompts import Prompts, offsets_of, random_prompts
 from numpy.typing import NDArray
-from prompts import Prompts, offsets_of, random_prompts
 
 MOONCAKE_BLOCK = 512  # tokens that one of its hash_ids stands for
 NUM_SHOTS = 5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import blendserve as bs
-from prompts import Prompts
+from made_prompts import Prompts
 from sglang_radix import REQUIREMENT
 
 Report = dict[str, Any]
