@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +22,15 @@ def median_times_s(calls: dict[str, Callable[[], object]], repeats: int) -> dict
             times[name].append(time.perf_counter() - started)
             del result
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def cpu_times_s(call: Callable[[], object]) -> tuple[float, float]:
+    """User and system seconds of one call, of all its threads."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    result = call()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    del result
+    return after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
 
 
 def peak_extra_bytes(call: Callable[[], object]) -> int:

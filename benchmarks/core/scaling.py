@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from checks import check_plan
 from made_prompts import Prompts, half_shared, one_prefix
-from measure import median_times_s
+from measure import cpu_times_s, median_times_s
 from workload import Options, Report, beside, plan, sizes
 
 
@@ -40,10 +40,13 @@ def many_fold(options: Options, make: Callable[[int], Prompts], num_requests: in
         seconds = median_times_s(calls, options.repeats)
         few, many = (seconds[f"plan {count}"] for count in jobs)
         few_sum, many_sum = (seconds[f"sum {count}"] for count in jobs)
+        (few_user, few_system), (many_user, many_system) = (cpu_times_s(calls[f"plan {count}"]) for count in jobs)
         report[f"threads {threads}"] = {
             "plan_s, fewer": few,
             "plan_s, all": many,
             "all / fewer": beside(many / few, target),
             "numpy's sum, all / fewer": many_sum / few_sum,
+            "user_s and system_s, fewer": [few_user, few_system],
+            "user_s and system_s, all": [many_user, many_system],
         }
     return report

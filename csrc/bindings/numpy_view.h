@@ -16,7 +16,7 @@ std::span<const T> span_of(const pybind11::array& array, const char* name) {
   const auto wanted = py::dtype::of<T>();
   if (!array.dtype().is(wanted) && !array.dtype().equal(wanted)) {
     throw py::value_error(std::string(name) + " has dtype " + std::string(py::str(array.dtype())) + "; it must be " +
-                          std::string(py::str(wanted)));
+                          std::string(py::str(wanted)) + ": convert it with astype");
   }
   if (array.ndim() != 1 || (array.shape(0) > 1 && array.strides(0) != static_cast<py::ssize_t>(sizeof(T)))) {
     throw py::value_error(std::string(name) + " must be one-dimensional and contiguous");

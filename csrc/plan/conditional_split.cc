@@ -1,7 +1,6 @@
 #include "plan/conditional_split.h"
 
 #include <algorithm>
-#include <limits>
 #include <string>
 #include <utility>
 
