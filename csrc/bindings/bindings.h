@@ -12,5 +12,6 @@ void register_random(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
 void register_specs(pybind11::module_& m);
 void register_perf(pybind11::module_& m);
+void register_simulate(pybind11::module_& m);
 
 }  // namespace blendserve::bindings

@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, m) {
   blendserve::bindings::register_kernels(m);
   blendserve::bindings::register_specs(m);
   blendserve::bindings::register_perf(m);
+  blendserve::bindings::register_simulate(m);
 }

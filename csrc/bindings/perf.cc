@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "bindings/execution.h"
 #include "perf/bounds.h"
 #include "perf/checks.h"
 #include "perf/cost_model.h"
@@ -17,12 +18,6 @@ namespace py = pybind11;
 
 namespace blendserve::bindings {
 namespace {
-
-Execution execution_named(const std::string& name) {
-  if (name == "sequential") return Execution::kSequential;
-  if (name == "overlapped") return Execution::kOverlapped;
-  throw InvalidInput("execution is \"" + name + "\"; it must be sequential or overlapped");
-}
 
 void register_batch(py::module_& m) {
   py::class_<BatchDesc>(m, "BatchDesc", "What the time of a step depends on.")

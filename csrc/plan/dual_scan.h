@@ -53,6 +53,8 @@ class DualScan {
   bool is_blending() const { return is_blending_; }
   double right_charge() const { return right_charge_; }  // tokens
   double right_limit() const { return right_limit_; }    // M_R, tokens
+  // Seconds of compute a step that keep the density of the whole job: t_kv·M·ρ_root. While blending.
+  double step_compute_s() const { return t_kv_ * capacity_ * root_density_; }
   // After next() had nothing: steps that have to start until the left side has credit again.
   double steps_until_credit() const;
 

@@ -40,7 +40,7 @@ void BaselinePolicy::take(RequestId id) {
   state(id) = State::kTaken;
 }
 
-void BaselinePolicy::on_preempt(RequestId id) {
+void BaselinePolicy::on_preempt(RequestId id, std::int32_t) {
   BLENDSERVE_ASSERT(state(id) == State::kTaken);
   state(id) = State::kPreempted;
   const auto later_first = [this](RequestId a, RequestId b) { return less_(request(b), request(a)); };

@@ -19,7 +19,7 @@ class BaselinePolicy final : public SchedulingPolicy {
   void on_arrival(std::span<const Request> requests) override;
   std::optional<RequestId> next(const SchedulerView& view) override;
   void take(RequestId id) override;
-  void on_preempt(RequestId id) override;
+  void on_preempt(RequestId id, std::int32_t num_tokens) override;
   void on_finish(RequestId id, std::int32_t output_len) override;
   std::int32_t token_budget(const SchedulerView& view) override { return view.max_batch_tokens; }
   RequestId choose_victim(std::span<const RequestId> running) override { return running.back(); }

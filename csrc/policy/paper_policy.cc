@@ -1,5 +1,6 @@
 #include "policy/paper_policy.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -30,13 +31,21 @@ std::int32_t PaperPolicy::token_budget(const SchedulerView& view) {
   max_batch_tokens_ = view.max_batch_tokens;
   move_outlived_to_right();
   scan_.begin_steps();
-  return view.max_batch_tokens;
+  return scan_.is_blending() ? std::min(blended_budget(), view.max_batch_tokens) : view.max_batch_tokens;
 }
 
-std::optional<RequestId> PaperPolicy::next(const SchedulerView&) {
+// C_L + C_R and the decodes, in whole tiles.
+std::int32_t PaperPolicy::blended_budget() const {
+  const CostModel& model = plan_->model();
+  const auto tile = static_cast<double>(model.device().token_tile);
+  const double num_tiles = std::ceil(scan_.step_compute_s() / (model.t_tok() * tile));
+  return static_cast<std::int32_t>(std::min(num_tiles * tile, static_cast<double>(INT32_MAX)));
+}
+
+std::optional<RequestId> PaperPolicy::next(const SchedulerView& view) {
   BLENDSERVE_ASSERT(states_.size() >= sides_.size());
-  while (!preempted_.empty() && state(preempted_.back()) != State::kPreempted) preempted_.pop_back();
-  if (!preempted_.empty()) return preempted_.back();
+  while (!preempted_.empty() && state(preempted_.back().id) != State::kPreempted) preempted_.pop_back();
+  if (!preempted_.empty() && view.has_room_for(preempted_.back().num_tokens)) return preempted_.back().id;
   if (scan_.is_exhausted()) return next_unplanned();
   const auto candidate = scan_.next();
   if (!candidate) return std::nullopt;
@@ -62,6 +71,7 @@ void PaperPolicy::admit_to_scan(RequestId id) {
     BLENDSERVE_ASSERT(offered_.leaf == leaf(id));
     last_side(id) = offered_.side;
   }
+  scan_.release(leaf(id));
   scan_.admit(leaf(id), last_side(id));
   if (last_side(id) == ScanSide::kRight) return;
   const RequestShape& shape = plan_->tree().shapes[static_cast<std::size_t>(leaf(id))];
@@ -81,17 +91,16 @@ void PaperPolicy::move_outlived_to_right() {
   }
 }
 
-void PaperPolicy::on_preempt(RequestId id) {
+void PaperPolicy::on_preempt(RequestId id, std::int32_t num_tokens) {
   BLENDSERVE_ASSERT(state(id) == State::kTaken);
-  if (is_planned(id)) scan_.release(leaf(id));
   state(id) = State::kPreempted;
-  preempted_.push_back(id);
+  preempted_.push_back({id, num_tokens});
 }
 
 void PaperPolicy::on_finish(RequestId id, std::int32_t) {
   if (is_planned(id)) {
     if (state(id) == State::kWaiting) scan_.drop(leaf(id));
-    if (state(id) == State::kTaken) scan_.release(leaf(id));
+    if (state(id) == State::kTaken || state(id) == State::kPreempted) scan_.release(leaf(id));
   }
   state(id) = State::kFinished;
 }

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -69,10 +68,7 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
   }
 
   const std::int64_t num_new = cache_.num_blocks_for(tokens.size()) - num_matched;
-  const auto watermark =
-      static_cast<std::int64_t>(std::ceil(config_.watermark * static_cast<double>(config_.num_blocks)));
-  const std::int64_t reserve = running_.empty() ? 0 : watermark;
-  if (num_new + reserve > cache_.num_available() - match.num_unheld) return Admission::kNoBlocks;
+  if (num_new + num_watermark_blocks() > cache_.num_available() - match.num_unheld) return Admission::kNoBlocks;
   auto blocks = cache_.admit(row.request.id, match, tokens);
   BLENDSERVE_ASSERT(blocks.has_value());
 

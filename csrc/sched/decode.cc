@@ -19,16 +19,19 @@ void StepScheduler::reserve_decode_blocks() {
   }
 }
 
-// Returns how many tokens that is.
-std::int32_t StepScheduler::schedule_decodes() {
-  std::int32_t num_decodes = 0;
+void StepScheduler::schedule_decodes() {
+  load_ = {};
   for (const RequestId id : running_) {
     RequestRow& decoding = mutable_row(id);
-    if (decoding.num_left() != 1) continue;
+    const std::int32_t num_left = decoding.num_left();
+    if (num_left != 1) {
+      load_.num_prefill_tokens += num_left;
+      continue;
+    }
     append_to_plan(decoding, 1);
-    ++num_decodes;
+    ++load_.num_decodes;
+    load_.decode_kv_tokens += decoding.num_tokens();
   }
-  return num_decodes;
 }
 
 }  // namespace blendserve

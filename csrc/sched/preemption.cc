@@ -21,7 +21,7 @@ void StepScheduler::preempt(RequestId id) {
 void StepScheduler::retract(RequestRow& row) {
   row.sequence.reset();
   row.status = RequestStatus::kWaiting;
-  policy_->on_preempt(row.request.id);
+  policy_->on_preempt(row.request.id, row.num_tokens());
 }
 
 void StepScheduler::abort_step(const StepPlan& plan) {

@@ -34,6 +34,7 @@ struct Sequence {
   BlockTable blocks;
   std::int32_t num_computed = 0;
   std::int32_t num_scheduled = 0;
+  bool is_decoding = false;  // it got a token since it was admitted
 };
 
 // One row of the scheduler's request table.

@@ -1,6 +1,7 @@
 #include "sched/step_scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <ranges>
 #include <string>
 #include <utility>
@@ -73,7 +74,8 @@ std::shared_ptr<const StepPlan> StepScheduler::schedule() {
   plan_ = std::make_shared<StepPlan>();
   plan_->step = stats_.num_steps;
   reserve_decode_blocks();
-  const std::int32_t num_decodes = schedule_decodes();
+  schedule_decodes();
+  const std::int32_t num_decodes = load_.num_decodes;
   const std::int32_t width = std::min(policy_->token_budget(view()), config_.max_batch_tokens);
   std::int32_t budget = std::max(width - num_decodes, num_decodes == 0 ? 1 : 0);
   schedule_prefills(budget);
@@ -138,9 +140,19 @@ const RequestRow& StepScheduler::row(RequestId id) const {
 SchedulerView StepScheduler::view() const {
   return {.num_blocks = cache_.num_blocks(),
           .num_available_blocks = cache_.num_available(),
+          .num_watermark_blocks = num_watermark_blocks(),
           .block_size = cache_.block_size(),
           .num_running = num_running(),
-          .max_batch_tokens = config_.max_batch_tokens};
+          .max_batch_tokens = config_.max_batch_tokens,
+          .num_decodes = load_.num_decodes,
+          .decode_kv_tokens = load_.decode_kv_tokens,
+          .num_prefill_tokens = load_.num_prefill_tokens};
+}
+
+// Admission leaves them to running requests.
+std::int64_t StepScheduler::num_watermark_blocks() const {
+  if (running_.empty()) return 0;
+  return static_cast<std::int64_t>(std::ceil(config_.watermark * static_cast<double>(config_.num_blocks)));
 }
 
 // A plan of another scheduler may have the same number: its requests must be those in flight here.
@@ -189,6 +201,9 @@ void StepScheduler::accept_token(RequestRow& row, Token token) {
     finish(row, FinishReason::kStopToken);
   } else if (static_cast<std::int32_t>(row.output.size()) == row.request.limits.max_new_tokens) {
     finish(row, FinishReason::kLength);
+  } else if (!row.sequence->is_decoding) {
+    row.sequence->is_decoding = true;
+    policy_->on_decode_start(row.request.id, static_cast<std::int32_t>(row.output.size()));
   }
 }
 

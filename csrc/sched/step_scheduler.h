@@ -61,6 +61,7 @@ class StepScheduler {
   const SchedulerConfig& config() const { return config_; }
   const SchedulerStats& stats() const { return stats_; }
   const KvCache& cache() const { return cache_; }
+  const SchedulingPolicy& policy() const { return *policy_; }
   std::int32_t num_running() const { return static_cast<std::int32_t>(running_.size()); }
   std::int64_t num_requests() const { return static_cast<std::int64_t>(rows_.size()); }
   std::int64_t num_unfinished() const { return num_requests() - stats_.num_finished; }
@@ -70,6 +71,12 @@ class StepScheduler {
 
  private:
   enum class Admission : std::uint8_t { kAdmitted, kNoBlocks, kWaitsForPrefix };
+  // What running requests bring into the step being planned.
+  struct Load {
+    std::int32_t num_decodes = 0;
+    std::int64_t decode_kv_tokens = 0;
+    std::int64_t num_prefill_tokens = 0;  // left when the step started
+  };
   struct WaitingReader {
     RequestId id;
     BlockId block;     // pending when the reader was turned away
@@ -79,6 +86,7 @@ class StepScheduler {
 
   // step_scheduler.cc
   SchedulerView view() const;
+  std::int64_t num_watermark_blocks() const;
   RequestRow& mutable_row(RequestId id) { return rows_[static_cast<std::size_t>(id)]; }
   void check_in_flight(const StepPlan& plan) const;
   void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
@@ -88,7 +96,7 @@ class StepScheduler {
 
   // decode.cc: sequences with one token left, and the blocks they need
   void reserve_decode_blocks();
-  std::int32_t schedule_decodes();
+  void schedule_decodes();
 
   // prefill.cc: running sequences with more left, in chunks
   void schedule_prefills(std::int32_t& budget);
@@ -116,6 +124,7 @@ class StepScheduler {
   std::vector<RequestId> finished_;
   std::shared_ptr<StepPlan> plan_;  // being built, or in flight
   bool is_in_flight_ = false;
+  Load load_;
   SchedulerStats stats_;
 };
 

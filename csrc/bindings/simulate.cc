@@ -1,0 +1,87 @@
+#include "sim/simulate.h"
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bindings/bindings.h"
+#include "bindings/execution.h"
+#include "bindings/numpy_view.h"
+#include "sim/simulated_executor.h"
+
+namespace py = pybind11;
+
+namespace blendserve::bindings {
+namespace {
+
+template <typename Field>
+py::array column(const Simulation& simulation, Field field) {
+  std::vector<double> values;
+  values.reserve(simulation.timeline.size());
+  for (const TimelineBin& bin : simulation.timeline) values.push_back(static_cast<double>(bin.*field));
+  return copy_of(values);
+}
+
+py::dict timeline_of(const Simulation& simulation) {
+  py::dict columns;
+  columns["duration_s"] = column(simulation, &TimelineBin::duration_s);
+  columns["compute_s"] = column(simulation, &TimelineBin::compute_s);
+  columns["memory_s"] = column(simulation, &TimelineBin::memory_s);
+  columns["steps"] = column(simulation, &TimelineBin::num_steps);
+  columns["prompt_tokens"] = column(simulation, &TimelineBin::num_prompt_tokens);
+  columns["cached_tokens"] = column(simulation, &TimelineBin::num_cached_tokens);
+  columns["output_tokens"] = column(simulation, &TimelineBin::num_output_tokens);
+  columns["running_s"] = column(simulation, &TimelineBin::running_s);
+  columns["held_tokens_s"] = column(simulation, &TimelineBin::held_tokens_s);
+  columns["memory_tokens_s"] = column(simulation, &TimelineBin::memory_tokens_s);
+  return columns;
+}
+
+bool has_no_signal() {
+  const py::gil_scoped_acquire acquire;
+  return PyErr_CheckSignals() == 0;
+}
+
+Simulation run(StepScheduler& scheduler, const CostModel& cost, const py::array& output_lengths,
+               const std::string& execution, bool counts_scheduling, std::size_t timeline_bins) {
+  const auto lengths = span_of<std::int32_t>(output_lengths, "output_lengths");
+  bool is_complete = true;
+  const SimulationConfig config{.execution = execution_named(execution),
+                                .counts_scheduling = counts_scheduling,
+                                .timeline_bins = timeline_bins,
+                                .goes_on = [&] { return is_complete = has_no_signal(); }};
+  Simulation simulation;
+  {
+    const py::gil_scoped_release release;
+    simulation = simulate(scheduler, cost, lengths, config);
+  }
+  if (!is_complete) throw py::error_already_set();
+  return simulation;
+}
+
+}  // namespace
+
+void register_simulate(py::module_& m) {
+  py::class_<Simulation>(m, "Simulation", "A simulated run, in seconds of the simulated clock.")
+      .def_readonly("total_s", &Simulation::total_s)
+      .def_readonly("compute_s", &Simulation::compute_s, "Sum of the compute time of all steps.")
+      .def_readonly("memory_s", &Simulation::memory_s, "Sum of the memory time of all steps.")
+      .def_property_readonly("step_schedule_mean_us", [](const Simulation& self) { return self.scheduling.mean_us; })
+      .def_property_readonly("step_schedule_p99_us", [](const Simulation& self) { return self.scheduling.p99_us; })
+      .def_property_readonly("scheduling_s", [](const Simulation& self) { return self.scheduling.total_s; },
+                             "CPU seconds of schedule() and update(), measured.")
+      .def_property_readonly("timeline", &timeline_of,
+                             "Stretches of the run as columns, float64: duration_s, compute_s, memory_s, steps, "
+                             "prompt_tokens, cached_tokens, output_tokens; running_s, held_tokens_s and "
+                             "memory_tokens_s are running requests, and tokens of KV cache, times seconds.");
+  m.attr("SIMULATED_STOP_TOKEN") = SimulatedExecutor::kStopToken;
+  m.def("simulate", &run, py::arg("scheduler"), py::arg("cost"), py::arg("output_lengths"), py::kw_only(),
+        py::arg("execution") = "overlapped", py::arg("counts_scheduling") = false, py::arg("timeline_bins") = 0,
+        "Run the scheduler's requests to the end on a simulated clock. Request i generates output_lengths[i] (int32 "
+        "[n]) tokens, the last of them SIMULATED_STOP_TOKEN, which must be its stop token, or its limit be that "
+        "length.");
+}
+
+}  // namespace blendserve::bindings
