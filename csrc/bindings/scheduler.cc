@@ -9,10 +9,12 @@
 
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "bindings/execution.h"
 #include "bindings/numpy_view.h"
 #include "bindings/planned_prompts.h"
 #include "bindings/workload_view.h"
 #include "policy/baseline_policy.h"
+#include "policy/blend_policy.h"
 #include "policy/paper_policy.h"
 #include "sched/step_scheduler.h"
 
@@ -51,12 +53,24 @@ void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree,
   }
 }
 
+std::unique_ptr<SchedulingPolicy> planned_policy(const PlannedPrompts& planned, const std::string& name,
+                                                 double capacity_tokens, std::uint64_t seed, const BlendConfig& blend) {
+  if (name == "blend") return std::make_unique<BlendPolicy>(planned.plan, planned.tree->layout(), blend);
+  if (name == "paper") return std::make_unique<PaperPolicy>(planned.plan, capacity_tokens);
+  return baseline_named(name, seed);
+}
+
 std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64_t num_blocks, std::int32_t block_size,
                                               std::int32_t max_batch_tokens, std::int32_t max_batch_requests,
                                               std::optional<std::int32_t> max_chunk_tokens,
                                               const std::optional<std::string>& schedule, std::uint64_t seed,
                                               const std::optional<py::array>& max_new_tokens,
-                                              const std::vector<Token>& stop_token_ids) {
+                                              const std::vector<Token>& stop_token_ids,
+                                              const std::string& execution, const std::vector<std::int32_t>& first_rows, double safety) {
+  BlendConfig blend;
+  blend.execution = execution_named(execution);
+  blend.first_rows = first_rows;
+  blend.safety = safety;
   SchedulerConfig config;
   config.num_blocks = num_blocks;
   config.block_size = block_size;
@@ -75,9 +89,7 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   const PlannedPrompts planned = planned_prompts(plan);
   const std::string name = schedule.value_or("paper");
   auto scheduler = std::make_unique<StepScheduler>(
-      config, name == "paper"
-                  ? std::make_unique<PaperPolicy>(planned.plan, static_cast<double>(num_blocks * block_size))
-                  : baseline_named(name, seed));
+      config, planned_policy(planned, name, static_cast<double>(num_blocks * block_size), seed, blend));
   const py::array limits = max_new_tokens ? *max_new_tokens : plan.attr("max_new_tokens").cast<py::array>();
   add_planned_requests(*scheduler, *planned.tree, span_of<std::int32_t>(limits, "max_new_tokens"),
                        scheduler->add_stop_set(stop_token_ids));
@@ -172,6 +184,7 @@ void register_scheduler(py::module_& m) {
            py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
            py::arg("max_chunk_tokens") = py::none(), py::arg("schedule") = py::none(), py::arg("seed") = 0,
            py::arg("max_new_tokens") = py::none(), py::arg("stop_token_ids") = std::vector<Token>{},
+           py::arg("execution") = "overlapped", py::arg("first_rows") = std::vector<std::int32_t>{}, py::arg("safety") = 1.0,
            "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
            "a step, and of one request at most max_chunk_tokens (None: no such limit). schedule is fcfs (default), "
            "random (by seed) or dfs.\n\n"

@@ -37,18 +37,27 @@ std::vector<LengthEstimate> checked(std::vector<LengthEstimate> start, const Pre
   return start;
 }
 
+std::vector<bool> known_rows(const KnownLengths& known) {
+  std::vector<bool> is_known(known.lengths.size());
+  for (std::size_t row = 0; row < is_known.size(); ++row) is_known[row] = known.is_known(static_cast<std::int32_t>(row));
+  return is_known;
+}
+
 }  // namespace
 
 OnlineEstimator::OnlineEstimator(const PrefixTree& tree, std::vector<LengthEstimate> start, const KnownLengths& known)
-    : start_(checked(std::move(start), tree, known)),
-      max_output_lens_(known.max_output_lens.begin(), known.max_output_lens.end()),
-      classes_(tree.layout(), start_),
+    : OnlineEstimator(tree.layout(), checked(std::move(start), tree, known), known_rows(known),
+                      {known.max_output_lens.begin(), known.max_output_lens.end()}) {}
+
+OnlineEstimator::OnlineEstimator(const TreeLayout& layout, std::vector<LengthEstimate> start,
+                                 std::vector<bool> is_known, std::vector<std::int32_t> max_output_lens)
+    : start_(std::move(start)),
+      is_known_(std::move(is_known)),
+      max_output_lens_(std::move(max_output_lens)),
+      classes_(layout, start_),
       start_curve_(SurvivalCurve::lognormal(average_spread(start_))),
       tables_(static_cast<std::size_t>(classes_.count)),
-      curves_(tables_.size(), start_curve_) {
-  is_known_.reserve(start_.size());
-  for (std::int32_t row = 0; row < tree.num_requests(); ++row) is_known_.push_back(known.is_known(row));
-}
+      curves_(tables_.size(), start_curve_) {}
 
 double OnlineEstimator::unit(std::int32_t row) const {
   return std::max(1.0, start(row).mean) / start_curve_.moments().mean;
@@ -70,12 +79,24 @@ void OnlineEstimator::refresh(std::span<const RunningAge> running) {
   for (std::size_t i = 0; i < tables_.size(); ++i) curves_[i] = SurvivalCurve::shrunk(tables_[i], common, kStrength);
 }
 
+LengthEstimate OnlineEstimator::scale(std::size_t length_class) const {
+  const LengthEstimate now = curves_[length_class].moments();
+  const LengthEstimate then = start_curve_.moments();
+  return {now.mean / then.mean, now.second_moment / then.second_moment};
+}
+
+double OnlineEstimator::survival(std::int32_t row, double length) const {
+  if (is_known(row)) return length < start(row).mean ? 1.0 : SurvivalCurve::kMinSurvival;
+  if (!max_output_lens_.empty() && length >= max_output_lens_[static_cast<std::size_t>(row)]) {
+    return SurvivalCurve::kMinSurvival;
+  }
+  return curves_[class_of(row)].survival(length / unit(row));
+}
+
 LengthEstimate OnlineEstimator::estimate(std::int32_t row) const {
   if (is_known(row)) return start(row);
-  const LengthEstimate now = curves_[class_of(row)].moments();
-  const LengthEstimate then = start_curve_.moments();
-  const LengthEstimate scaled{start(row).mean * (now.mean / then.mean),
-                              start(row).second_moment * (now.second_moment / then.second_moment)};
+  const LengthEstimate factor = scale(class_of(row));
+  const LengthEstimate scaled{start(row).mean * factor.mean, start(row).second_moment * factor.second_moment};
   return within_limits(row, {scaled.mean, std::max(scaled.second_moment, scaled.mean * scaled.mean)});
 }
 

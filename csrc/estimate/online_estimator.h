@@ -32,11 +32,24 @@ class OnlineEstimator {
  public:
   // `start` is by row (estimate_lengths). Known lengths stay as they are and teach nothing. Throws InvalidInput.
   OnlineEstimator(const PrefixTree& tree, std::vector<LengthEstimate> start, const KnownLengths& known);
+  // `max_output_lens` are the caps, or none.
+  OnlineEstimator(const TreeLayout& layout, std::vector<LengthEstimate> start, std::vector<bool> is_known,
+                  std::vector<std::int32_t> max_output_lens);
 
   void on_finish(std::int32_t row, std::int32_t output_len);
 
   // Learns from all that finished and from `running`, which replaces the ages of the last call.
   void refresh(std::span<const RunningAge> running);
+
+  // E[d] and E[d²] of a class, as multiples of what they started with.
+  LengthEstimate scale(std::size_t length_class) const;
+
+  // P(d > length) of a request, what it has generated left out of account.
+  double survival(std::int32_t row, double length) const;
+  // Requests of one class learn from each other.
+  std::size_t class_of(std::int32_t row) const { return classes_.of_row[static_cast<std::size_t>(row)]; }
+  std::size_t num_classes() const { return tables_.size(); }
+  bool is_known(std::int32_t row) const { return is_known_[static_cast<std::size_t>(row)]; }
 
   // Of a request that has generated nothing.
   LengthEstimate estimate(std::int32_t row) const;
@@ -47,9 +60,7 @@ class OnlineEstimator {
   }
 
  private:
-  bool is_known(std::int32_t row) const { return is_known_[static_cast<std::size_t>(row)]; }
   const LengthEstimate& start(std::int32_t row) const { return start_[static_cast<std::size_t>(row)]; }
-  std::size_t class_of(std::int32_t row) const { return classes_.of_row[static_cast<std::size_t>(row)]; }
   // The length that the curves count as 1, tokens.
   double unit(std::int32_t row) const;
   LengthEstimate within_limits(std::int32_t row, LengthEstimate estimate) const;

@@ -93,6 +93,16 @@ void SurvivalCurve::sum_beyond() {
   hazards_.back() = 1.0;
   beyond_.back() = ends_.back();
   for (std::size_t i = kCount - 1; i-- > 0;) beyond_[i] = mix(ends_[i], beyond_[i + 1], hazards_[i]);
+  reached_.front() = 1.0;
+  for (std::size_t i = 0; i + 1 < kCount; ++i) reached_[i + 1] = reached_[i] * (1.0 - hazards_[i]);
+}
+
+double SurvivalCurve::survival(double length) const {
+  const int index = LengthBuckets::of(length);
+  const auto i = static_cast<std::size_t>(index);
+  const double begin = LengthBuckets::begin(index);
+  const double lived = std::clamp((length - begin) / (LengthBuckets::end(index) - begin), 0.0, 1.0);
+  return std::max(kMinSurvival, reached_[i] * (1.0 - lived * hazards_[i]));
 }
 
 LengthEstimate SurvivalCurve::moments_beyond(double age) const {

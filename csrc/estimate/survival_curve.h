@@ -26,9 +26,13 @@ class SurvivalCurve {
   // A lognormal with these moments; without evidence a fair guess for answer lengths. 0 < mean² < second moment.
   static SurvivalCurve lognormal(LengthEstimate moments);
 
+  static constexpr double kMinSurvival = 1e-12;
+
   LengthEstimate moments() const { return beyond_.front(); }
   // E[d | d > age] and E[d² | d > age]. Where nothing lives as long, the end is expected within a bucket's width.
   LengthEstimate moments_beyond(double age) const;
+  // P(d > length), at least kMinSurvival: nothing is certain to have ended.
+  double survival(double length) const;
   // The smallest length with P(d <= length) >= q, at most the end of the last bucket.
   double quantile(double q) const;
 
@@ -40,6 +44,7 @@ class SurvivalCurve {
   std::array<double, kCount> hazards_{};
   std::array<LengthEstimate, kCount> ends_{};    // moments of those that end in the bucket
   std::array<LengthEstimate, kCount> beyond_{};  // moments of those that reach the bucket
+  std::array<double, kCount> reached_{};         // the share that reaches the bucket
 };
 
 }  // namespace blendserve

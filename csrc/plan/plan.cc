@@ -74,11 +74,13 @@ std::vector<RequestShape> by_leaf(const std::vector<RequestShape>& by_row, const
 }
 
 // By leaf of the tree.
-std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths) {
+std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths,
+                                    const KnownLengths& known) {
   std::vector<RequestShape> shapes;
   reserve_huge(shapes, lengths.size());
   for (std::size_t leaf = 0; leaf < lengths.size(); ++leaf) {
-    shapes.push_back({lengths[leaf], tree.prompt_len(tree.layout().rows[leaf])});
+    const std::int32_t row = tree.layout().rows[leaf];
+    shapes.push_back({lengths[leaf], tree.prompt_len(row), known.is_known(row)});
   }
   return shapes;
 }
@@ -114,7 +116,7 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   std::vector<RequestShape> shapes;
   {
     const Stopwatch watch(times.estimate_s);
-    shapes = shapes_of(tree, estimate_leaf_lengths(tree, known, config.prior));
+    shapes = shapes_of(tree, estimate_leaf_lengths(tree, known, config.prior), known);
   }
   std::shared_ptr<Plan> plan;
   {

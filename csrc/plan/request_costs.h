@@ -26,6 +26,7 @@ struct Cost {
 struct RequestShape {
   LengthEstimate output_len;
   std::int32_t prompt_len = 0;
+  bool is_length_known = false;  // else output_len is an estimate
 };
 
 // What requests cost where they stand in a tree, by PAPER.md's closed forms with E[d] and E[d²] for d and d². Borrows

@@ -1,0 +1,284 @@
+#include "policy/blend_policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/error.h"
+
+namespace blendserve {
+namespace {
+
+constexpr std::int64_t kForecastSteps = 16;
+constexpr std::int64_t kMinLearningSteps = 64;
+constexpr std::int64_t kMaxLearningSteps = 1024;
+constexpr double kFullShare = 0.9;  // of the capacity, which the steps use while memory-heavy requests wait
+constexpr std::int32_t kLookahead = 64;  // leaves that tell what the compute side needs
+
+OnlineEstimator estimator_of(const Plan& plan, const TreeLayout& layout) {
+  const auto count = static_cast<std::size_t>(plan.num_requests());
+  std::vector<LengthEstimate> start(count);
+  std::vector<bool> is_known(count);
+  for (std::size_t leaf = 0; leaf < count; ++leaf) {
+    const auto row = static_cast<std::size_t>(plan.layout().rows[leaf]);
+    start[row] = plan.tree().shapes[leaf].output_len;
+    is_known[row] = plan.tree().shapes[leaf].is_length_known;
+  }
+  return {layout, std::move(start), std::move(is_known), {}};
+}
+
+}  // namespace
+
+BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& layout, const BlendConfig& config)
+    : plan_(std::move(plan)),
+      safety_(config.safety),
+      estimator_(estimator_of(*plan_, layout)),
+      memory_side_(*plan_, estimator_),
+      waiting_(*plan_, estimator_),
+      pace_(plan_->model(), config.execution),
+      leaves_(static_cast<std::size_t>(plan_->num_requests())),
+      next_unplanned_(plan_->num_requests()) {
+  const auto& rows = plan_->layout().rows;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
+  }
+  for (const std::int32_t row : config.first_rows) first_leaves_.push_back(leaf(row));
+  std::ranges::sort(first_leaves_);
+}
+
+void BlendPolicy::on_arrival(std::span<const Request> requests) {
+  for (const Request& request : requests) {
+    BLENDSERVE_ASSERT(request.id == static_cast<RequestId>(states_.size()));
+    states_.push_back(State::kWaiting);
+    is_memory_side_.push_back(false);
+    running_index_.push_back(kNone);
+  }
+}
+
+std::int32_t BlendPolicy::num_generated(const Running& request) const {
+  if (request.decode_step == kNotYet) return request.num_generated;
+  return request.num_generated + static_cast<std::int32_t>(step_ - request.decode_step);
+}
+
+KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_generated) const {
+  if (is_planned(id) && estimator_.is_known(id)) {
+    return KvCourse::known(num_tokens, std::max(1.0, estimator_.expected_remaining(id, num_generated)));
+  }
+  if (!is_planned(id)) return KvCourse::known(num_tokens, 1.0);
+  const double reached = estimator_.survival(id, num_generated);
+  return KvCourse::uncertain(num_tokens, [&](double steps) {
+    return std::min(1.0, estimator_.survival(id, num_generated + steps) / reached);
+  });
+}
+
+bool BlendPolicy::fits(std::int32_t leaf, double limit) const {
+  return forecast_.has_room_for(course(row(leaf), shape(leaf).prompt_len, 0), limit, safety_);
+}
+
+double BlendPolicy::density(std::int32_t leaf) const {
+  const RequestShape now{estimator_.estimate(row(leaf)), shape(leaf).prompt_len};
+  return plan_->costs().leaf(now, plan_->layout().leaf_parent_depth(leaf)).density();
+}
+
+std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
+  ++step_;
+  if (step_ >= next_learning_) learn();
+  if (step_ >= next_forecast_) forecast(view);
+  const CostModel& model = plan_->model();
+  const double tile = static_cast<double>(model.device().token_tile);
+  const double target = pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens)) / model.t_tok();
+  const double tiles = std::max(std::round(target / tile), std::ceil(view.num_decodes / tile));
+  return static_cast<std::int32_t>(std::min<double>(tiles * tile, view.max_batch_tokens));
+}
+
+void BlendPolicy::learn() {
+  next_learning_ = step_ + std::clamp(step_ / 4, kMinLearningSteps, kMaxLearningSteps);
+  std::vector<RunningAge> ages;
+  for (const Running& request : running_) {
+    if (is_planned(request.id)) ages.push_back({request.id, num_generated(request)});
+  }
+  estimator_.refresh(ages);
+}
+
+void BlendPolicy::forecast(const SchedulerView& view) {
+  next_forecast_ = step_ + std::max<std::int64_t>(kForecastSteps, static_cast<std::int64_t>(running_.size()) / 8);
+  is_memory_side_full_ = false;
+  forecast_.clear();
+  for (const Running& request : running_) {
+    const std::int32_t generated = num_generated(request);
+    forecast_.add(course(request.id, request.prompt_len + generated + view.block_size / 2.0, generated));
+  }
+  const CostModel& model = plan_->model();
+  capacity_ = static_cast<double>((view.num_blocks - view.num_watermark_blocks) * view.block_size);
+  double running_memory_s = 0;
+  for (std::size_t bin = 0; bin < Horizon::kBins; ++bin) {
+    running_memory_s += model.t_kv() * Horizon::width(bin) * forecast_.held(bin);
+  }
+  const double compute_s = waiting_.compute_s() + model.decode_compute_s(forecast_.decode_steps()) +
+                           model.t_tok() * static_cast<double>(view.num_prefill_tokens);
+  const double full_memory_s = kFullShare * model.t_kv() * capacity_;
+  const double waiting_memory_s = waiting_.memory_s();
+  density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
+  pace_.plan(compute_s, waiting_memory_s, full_memory_s, forecast_);
+  const double tokens_per_step =
+      std::min<double>(pace_.compute_s(full_memory_s) / model.t_tok(), view.max_batch_tokens);
+  reserve_ = std::min(compute_side_tokens(tokens_per_step), 0.5 * capacity_);
+}
+
+// KV that the next requests of the compute side hold when they are admitted at this rate: what a prompt token holds over
+// its request's life, in tokens x steps, times prompt tokens a step.
+double BlendPolicy::compute_side_tokens(double tokens_per_step) const {
+  double token_steps = 0;
+  double new_tokens = 0;
+  std::int32_t seen = 0;
+  for (std::int32_t at = left_; at < plan_->num_requests() && seen < kLookahead; ++at) {
+    if (!memory_side_.is_waiting(at)) continue;
+    ++seen;
+    const double p = shape(at).prompt_len;
+    const double own = std::max(1.0, p - plan_->layout().leaf_parent_depth(at));
+    const LengthEstimate d = estimator_.estimate(row(at));
+    token_steps += own * (d.mean + own / (2 * tokens_per_step)) + d.second_moment / 2;
+    new_tokens += own + d.mean;
+  }
+  return new_tokens > 0 ? tokens_per_step * token_steps / new_tokens : 0.0;
+}
+
+std::optional<RequestId> BlendPolicy::next(const SchedulerView& view) {
+  BLENDSERVE_ASSERT(states_.size() >= leaves_.size());
+  offered_memory_side_ = false;
+  auto id = next_preempted(view);
+  if (!id) id = next_of_memory_side(view);
+  if (!id) id = next_of_compute_side(view);
+  if (!id && leftmost() == kNone) id = next_unplanned();
+  offered_ = id.value_or(kNoRequest);
+  return id;
+}
+
+std::optional<RequestId> BlendPolicy::next_preempted(const SchedulerView& view) {
+  while (!preempted_.empty() && state(preempted_.back().id) != State::kPreempted) preempted_.pop_back();
+  if (preempted_.empty()) return std::nullopt;
+  const Preempted& request = preempted_.back();
+  if (view.num_running > 0) {
+    if (!view.has_room_for(request.num_tokens)) return std::nullopt;
+    const KvCourse ahead = course(request.id, request.num_tokens, request.num_generated);
+    if (!forecast_.has_room_for(ahead, capacity_ - reserve_, safety_)) return std::nullopt;
+  }
+  return request.id;
+}
+
+std::optional<RequestId> BlendPolicy::next_of_memory_side(const SchedulerView& view) {
+  if (is_memory_side_full_ || !preempted_.empty()) return std::nullopt;
+  const double limit = capacity_ - reserve_;
+  std::int32_t found = memory_side_.longest_known([&](std::int32_t leaf) { return fits(leaf, limit); });
+  double least = density_left_;
+  if (found == kNone) {
+    for (std::size_t i = 0; i < memory_side_.num_classes(); ++i) {
+      const std::int32_t candidate = memory_side_.rightmost(i);
+      if (candidate == kNone) continue;
+      const double candidate_density = density(candidate);
+      if (candidate_density >= least || !fits(candidate, limit)) continue;
+      least = candidate_density;
+      found = candidate;
+    }
+  }
+  if (found == kNone || !view.has_room_for(shape(found).prompt_len)) {
+    is_memory_side_full_ = true;
+    return std::nullopt;
+  }
+  offered_memory_side_ = true;
+  return row(found);
+}
+
+std::int32_t BlendPolicy::leftmost() {
+  while (num_first_taken_ < first_leaves_.size() && !memory_side_.is_waiting(first_leaves_[num_first_taken_])) {
+    ++num_first_taken_;
+  }
+  if (num_first_taken_ < first_leaves_.size()) return first_leaves_[num_first_taken_];
+  while (left_ < plan_->num_requests() && !memory_side_.is_waiting(left_)) ++left_;
+  return left_ < plan_->num_requests() ? left_ : kNone;
+}
+
+std::optional<RequestId> BlendPolicy::next_of_compute_side(const SchedulerView& view) {
+  const std::int32_t candidate = leftmost();
+  if (candidate == kNone) return std::nullopt;
+  if (view.num_running > 0 && !fits(candidate, capacity_)) return std::nullopt;
+  return row(candidate);
+}
+
+std::optional<RequestId> BlendPolicy::next_unplanned() {
+  const auto end = static_cast<RequestId>(states_.size());
+  while (next_unplanned_ < end && state(next_unplanned_) != State::kWaiting) ++next_unplanned_;
+  if (next_unplanned_ < end) return next_unplanned_;
+  return std::nullopt;
+}
+
+void BlendPolicy::take(RequestId id) {
+  BLENDSERVE_ASSERT(id == offered_);
+  Running request{.id = id};
+  if (state(id) == State::kPreempted) {
+    request.num_generated = preempted_.back().num_generated;
+    request.prompt_len = preempted_.back().num_tokens - request.num_generated;
+    preempted_.pop_back();
+  } else if (is_planned(id)) {
+    request.prompt_len = shape(leaf(id)).prompt_len;
+    is_memory_side_[static_cast<std::size_t>(id)] = offered_memory_side_;
+    memory_side_.take(leaf(id));
+    waiting_.take(leaf(id));
+  }
+  state(id) = State::kTaken;
+  running_index_[static_cast<std::size_t>(id)] = static_cast<std::int32_t>(running_.size());
+  running_.push_back(request);
+  forecast_.add(course(id, request.prompt_len + request.num_generated, request.num_generated));
+}
+
+void BlendPolicy::on_decode_start(RequestId id, std::int32_t num_generated) {
+  running(id).num_generated = num_generated;
+  running(id).decode_step = step_;
+}
+
+void BlendPolicy::remove_running(RequestId id) {
+  std::int32_t& index = running_index_[static_cast<std::size_t>(id)];
+  if (index == kNone) return;
+  running_[static_cast<std::size_t>(index)] = running_.back();
+  running_index_[static_cast<std::size_t>(running_.back().id)] = index;
+  running_.pop_back();
+  index = kNone;
+}
+
+void BlendPolicy::on_preempt(RequestId id, std::int32_t num_tokens) {
+  BLENDSERVE_ASSERT(state(id) == State::kTaken);
+  preempted_.push_back({id, num_tokens, num_tokens - running(id).prompt_len});
+  state(id) = State::kPreempted;
+  remove_running(id);
+  next_forecast_ = step_;
+}
+
+void BlendPolicy::on_finish(RequestId id, std::int32_t output_len) {
+  if (is_planned(id)) {
+    if (state(id) == State::kWaiting) {
+      memory_side_.take(leaf(id));
+      waiting_.take(leaf(id));
+    } else {
+      estimator_.on_finish(id, output_len);
+    }
+  }
+  remove_running(id);
+  if (is_memory_side_[static_cast<std::size_t>(id)]) next_forecast_ = step_;
+  state(id) = State::kFinished;
+}
+
+// The memory side's least progressed: what it computed is the cheapest to compute again. Else the newest.
+RequestId BlendPolicy::choose_victim(std::span<const RequestId> running_ids) {
+  RequestId victim = running_ids.back();
+  std::int32_t least = INT32_MAX;
+  for (const RequestId id : running_ids) {
+    if (!is_memory_side(id)) continue;
+    const std::int32_t generated = num_generated(running(id));
+    if (generated >= least) continue;
+    least = generated;
+    victim = id;
+  }
+  return victim;
+}
+
+}  // namespace blendserve

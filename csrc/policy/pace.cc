@@ -1,0 +1,44 @@
+#include "policy/pace.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace blendserve {
+
+Pace::Pace(const CostModel& cost, Execution execution)
+    : t_kv_(cost.t_kv()),
+      beta_(cost.device().beta),
+      weights_s_(static_cast<double>(cost.device().num_nano_batches) * cost.weight_read_s()),
+      is_overlapped_(execution == Execution::kOverlapped) {}
+
+double Pace::free_compute_s(double memory_s) const {
+  if (!is_overlapped_) return weights_s_;
+  if (beta_ * memory_s >= weights_s_) return weights_s_ / beta_;
+  return weights_s_ + (1 - beta_) * memory_s;
+}
+
+double Pace::cheap_compute_s(double memory_s) const {
+  return is_overlapped_ ? std::max(memory_s, free_compute_s(memory_s)) : weights_s_;
+}
+
+void Pace::plan(double compute_s, double waiting_memory_s, double full_memory_s, const KvForecast& running) {
+  const double full_steps = waiting_memory_s / full_memory_s;
+  double free_s = full_steps * free_compute_s(full_memory_s);
+  double cheap_s = full_steps * cheap_compute_s(full_memory_s);
+  for (std::size_t bin = 0; bin < Horizon::kBins; ++bin) {
+    if (running.alive(bin) <= 0) break;
+    const double memory_s = t_kv_ * running.held(bin);
+    free_s += Horizon::width(bin) * free_compute_s(memory_s);
+    cheap_s += Horizon::width(bin) * cheap_compute_s(memory_s);
+  }
+  cheap_share_ = cheap_s > free_s ? std::clamp((compute_s - free_s) / (cheap_s - free_s), 0.0, 1.0) : 1.0;
+  excess_ = compute_s > cheap_s ? compute_s / std::max(cheap_s, weights_s_) : 1.0;
+}
+
+double Pace::compute_s(double memory_s) const {
+  const double free_s = free_compute_s(memory_s);
+  const double cheap_s = cheap_compute_s(memory_s);
+  return excess_ * (free_s + cheap_share_ * (cheap_s - free_s));
+}
+
+}  // namespace blendserve

@@ -1,0 +1,38 @@
+#pragma once
+
+#include "perf/cost_model.h"
+#include "perf/step_time.h"
+#include "policy/kv_forecast.h"
+
+namespace blendserve {
+
+// How much compute a step should do beside the memory time m of its decodes, so that both run out together.
+//
+// A step of compute c takes max(c + β·m, m + β·c, W + m) (perf/step_time.h). So for a given m compute is free up to where
+// the weights and the KV cache take as long to read, costs β of itself up to m, and all of itself beyond. Time is least
+// when the job's compute fills what is free in all steps to come first, then what is cheap, and only the rest is spread
+// beyond, in proportion: the whole is then one linear function of c and m, and no step pays for its neighbour.
+class Pace {
+ public:
+  Pace(const CostModel& cost, Execution execution);
+
+  double free_compute_s(double memory_s) const;
+  double cheap_compute_s(double memory_s) const;
+
+  // What is left: `compute_s`, and the memory time of the running requests as forecast and of those that wait. While some
+  // wait the steps' memory time is `full_memory_s`.
+  void plan(double compute_s, double waiting_memory_s, double full_memory_s, const KvForecast& running);
+
+  // For the next step, of which the decodes take memory_s.
+  double compute_s(double memory_s) const;
+
+ private:
+  double t_kv_;
+  double beta_;
+  double weights_s_;  // k·W
+  bool is_overlapped_;
+  double cheap_share_ = 1;  // of what is cheap, beyond what is free
+  double excess_ = 1;       // multiple of what is cheap
+};
+
+}  // namespace blendserve
