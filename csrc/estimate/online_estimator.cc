@@ -9,22 +9,28 @@
 namespace blendserve {
 namespace {
 
-// Requests that the curve of all classes is worth in a class, and the lognormal in that curve.
+// Requests that a class's first curve is worth.
 constexpr double kStrength = 4.0;
-// The least squared coefficient of variation of lengths around their start: that may be wrong itself, and a lognormal
-// with a lighter tail would insist that a request past its estimate ends at once.
-constexpr double kMinSpread = 1.0;
+// E[d²] / E[d]² of that curve. With a lighter tail a lognormal would insist that a request past its estimate ends at
+// once; a heavier one tells more of classes that were thrown together than of one class.
+constexpr double kMinSpread = 1.25;
+constexpr double kMaxSpread = 4.0;
 
-// How lengths spread around their estimates, on average: moments of d / E[d].
-LengthEstimate average_spread(const std::vector<LengthEstimate>& start) {
-  double sum = 0.0;
-  double count = 0.0;
-  for (const LengthEstimate& each : start) {
-    if (each.mean <= 0.0) continue;
-    sum += each.second_moment / (each.mean * each.mean);
-    count += 1.0;
+// By class: how lengths spread around their estimates, on average.
+std::vector<SurvivalCurve> first_curves(const LengthClasses& classes, const std::vector<LengthEstimate>& start) {
+  std::vector<double> sums(static_cast<std::size_t>(classes.count), 0.0);
+  std::vector<double> counts(sums.size(), 0.0);
+  for (std::size_t row = 0; row < start.size(); ++row) {
+    if (start[row].mean <= 0.0) continue;
+    sums[classes.of_row[row]] += start[row].second_moment / (start[row].mean * start[row].mean);
+    counts[classes.of_row[row]] += 1.0;
   }
-  return {1.0, std::max(1.0 + kMinSpread, count > 0.0 ? sum / count : 0.0)};
+  std::vector<SurvivalCurve> curves;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const double spread = counts[i] > 0.0 ? sums[i] / counts[i] : 0.0;
+    curves.push_back(SurvivalCurve::lognormal({1.0, std::clamp(spread, kMinSpread, kMaxSpread)}));
+  }
+  return curves;
 }
 
 std::vector<LengthEstimate> checked(std::vector<LengthEstimate> start, const PrefixTree& tree,
@@ -55,12 +61,12 @@ OnlineEstimator::OnlineEstimator(const TreeLayout& layout, std::vector<LengthEst
       is_known_(std::move(is_known)),
       max_output_lens_(std::move(max_output_lens)),
       classes_(layout, start_),
-      start_curve_(SurvivalCurve::lognormal(average_spread(start_))),
-      tables_(static_cast<std::size_t>(classes_.count)),
-      curves_(tables_.size(), start_curve_) {}
+      first_curves_(first_curves(classes_, start_)),
+      tables_(first_curves_.size()),
+      curves_(first_curves_) {}
 
 double OnlineEstimator::unit(std::int32_t row) const {
-  return std::max(1.0, start(row).mean) / start_curve_.moments().mean;
+  return std::max(1.0, start(row).mean) / first_curves_[class_of(row)].moments().mean;
 }
 
 void OnlineEstimator::on_finish(std::int32_t row, std::int32_t output_len) {
@@ -73,16 +79,15 @@ void OnlineEstimator::refresh(std::span<const RunningAge> running) {
     // It will have one token more: half of it keeps the age apart from lengths that ended there.
     if (!is_known(row)) tables_[class_of(row)].add_censored((num_generated + 0.5) / unit(row));
   }
-  LifeTable all;
-  for (const LifeTable& table : tables_) all.add(table);
-  const SurvivalCurve common = SurvivalCurve::shrunk(all, start_curve_, kStrength);
-  for (std::size_t i = 0; i < tables_.size(); ++i) curves_[i] = SurvivalCurve::shrunk(tables_[i], common, kStrength);
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    curves_[i] = SurvivalCurve::shrunk(tables_[i], first_curves_[i], kStrength);
+  }
 }
 
 LengthEstimate OnlineEstimator::scale(std::size_t length_class) const {
   const LengthEstimate now = curves_[length_class].moments();
-  const LengthEstimate then = start_curve_.moments();
-  return {now.mean / then.mean, now.second_moment / then.second_moment};
+  const double first_mean = first_curves_[length_class].moments().mean;
+  return {now.mean / first_mean, now.second_moment / (first_mean * first_mean)};
 }
 
 double OnlineEstimator::survival(std::int32_t row, double length) const {
@@ -96,8 +101,8 @@ double OnlineEstimator::survival(std::int32_t row, double length) const {
 LengthEstimate OnlineEstimator::estimate(std::int32_t row) const {
   if (is_known(row)) return start(row);
   const LengthEstimate factor = scale(class_of(row));
-  const LengthEstimate scaled{start(row).mean * factor.mean, start(row).second_moment * factor.second_moment};
-  return within_limits(row, {scaled.mean, std::max(scaled.second_moment, scaled.mean * scaled.mean)});
+  const double mean = start(row).mean;
+  return within_limits(row, {mean * factor.mean, mean * mean * factor.second_moment});
 }
 
 LengthEstimate OnlineEstimator::estimate_beyond(std::int32_t row, std::int32_t num_generated) const {

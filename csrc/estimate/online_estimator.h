@@ -21,8 +21,8 @@ struct RunningAge {
 // Length estimates that learn while the job runs.
 //
 // What is learned is how long requests live in multiples of the estimate they started with (an accelerated failure time
-// model: Kalbfleisch and Prentice, ch. 7): one survival curve a class, shrunk to that of all classes, which is
-// shrunk to a lognormal around 1. Running requests count with their age, as censored evidence: finished ones alone are
+// model: Kalbfleisch and Prentice, ch. 7): one survival curve a class, shrunk to a lognormal around 1 with the spread
+// that its estimates have. Running requests count with their age, as censored evidence: finished ones alone are
 // biased short. So before any evidence an estimate is its start, and a running request that outlives its estimate is
 // estimated from those of its class that lived as long.
 //
@@ -41,7 +41,7 @@ class OnlineEstimator {
   // Learns from all that finished and from `running`, which replaces the ages of the last call.
   void refresh(std::span<const RunningAge> running);
 
-  // E[d] and E[d²] of a class, as multiples of what they started with.
+  // E[d] and E[d²] of a class, as multiples of the mean (and of its square) that a request started with.
   LengthEstimate scale(std::size_t length_class) const;
 
   // P(d > length) of a request, what it has generated left out of account.
@@ -69,7 +69,7 @@ class OnlineEstimator {
   std::vector<bool> is_known_;
   std::vector<std::int32_t> max_output_lens_;  // empty: no caps
   LengthClasses classes_;
-  SurvivalCurve start_curve_;
+  std::vector<SurvivalCurve> first_curves_;  // by class
   std::vector<LifeTable> tables_;      // by class
   std::vector<SurvivalCurve> curves_;  // by class
 };

@@ -72,7 +72,11 @@ KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_g
 }
 
 bool BlendPolicy::fits(std::int32_t leaf, double limit) const {
-  return forecast_.has_room_for(course(row(leaf), shape(leaf).prompt_len, 0), limit, safety_);
+  return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, safety_);
+}
+
+std::int32_t BlendPolicy::own_prompt_len(std::int32_t leaf) const {
+  return shape(leaf).prompt_len - plan_->layout().leaf_parent_depth(leaf);
 }
 
 double BlendPolicy::density(std::int32_t leaf) const {
@@ -106,7 +110,7 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   forecast_.clear();
   for (const Running& request : running_) {
     const std::int32_t generated = num_generated(request);
-    forecast_.add(course(request.id, request.prompt_len + generated + view.block_size / 2.0, generated));
+    forecast_.add(course(request.id, request.own_len + generated + view.block_size / 2.0, generated));
   }
   const CostModel& model = plan_->model();
   capacity_ = static_cast<double>((view.num_blocks - view.num_watermark_blocks) * view.block_size);
@@ -119,6 +123,11 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   const double full_memory_s = kFullShare * model.t_kv() * capacity_;
   const double waiting_memory_s = waiting_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
+  if (getenv("BDBG") && step_ % 4096 < 16) {
+    fprintf(stderr, "step %ld C %.0f (wait %.0f) Mwait %.0f Mrun %.0f left %.2f reserve %.0f run %zu", step_, compute_s, waiting_.compute_s(), waiting_memory_s, running_memory_s, density_left_, reserve_, running_.size());
+    for (size_t i = 0; i < estimator_.num_classes(); ++i) fprintf(stderr, " [%zu: %.2f %.2f]", i, estimator_.scale(i).mean, estimator_.scale(i).second_moment);
+    fprintf(stderr, "\n");
+  }
   pace_.plan(compute_s, waiting_memory_s, full_memory_s, forecast_);
   const double tokens_per_step =
       std::min<double>(pace_.compute_s(full_memory_s) / model.t_tok(), view.max_batch_tokens);
@@ -130,17 +139,20 @@ void BlendPolicy::forecast(const SchedulerView& view) {
 double BlendPolicy::compute_side_tokens(double tokens_per_step) const {
   double token_steps = 0;
   double new_tokens = 0;
+  double shared = 0;
+  double largest = 0;
   std::int32_t seen = 0;
   for (std::int32_t at = left_; at < plan_->num_requests() && seen < kLookahead; ++at) {
     if (!memory_side_.is_waiting(at)) continue;
     ++seen;
-    const double p = shape(at).prompt_len;
-    const double own = std::max(1.0, p - plan_->layout().leaf_parent_depth(at));
+    const double own = std::max(1, own_prompt_len(at));
+    shared = std::max<double>(shared, plan_->layout().leaf_parent_depth(at));
+    largest = std::max(largest, own);
     const LengthEstimate d = estimator_.estimate(row(at));
     token_steps += own * (d.mean + own / (2 * tokens_per_step)) + d.second_moment / 2;
     new_tokens += own + d.mean;
   }
-  return new_tokens > 0 ? tokens_per_step * token_steps / new_tokens : 0.0;
+  return new_tokens > 0 ? 1.25 * tokens_per_step * token_steps / new_tokens + shared + largest : 0.0;
 }
 
 std::optional<RequestId> BlendPolicy::next(const SchedulerView& view) {
@@ -218,9 +230,11 @@ void BlendPolicy::take(RequestId id) {
   if (state(id) == State::kPreempted) {
     request.num_generated = preempted_.back().num_generated;
     request.prompt_len = preempted_.back().num_tokens - request.num_generated;
+    request.own_len = request.prompt_len;
     preempted_.pop_back();
   } else if (is_planned(id)) {
     request.prompt_len = shape(leaf(id)).prompt_len;
+    request.own_len = own_prompt_len(leaf(id));
     is_memory_side_[static_cast<std::size_t>(id)] = offered_memory_side_;
     memory_side_.take(leaf(id));
     waiting_.take(leaf(id));
@@ -228,7 +242,7 @@ void BlendPolicy::take(RequestId id) {
   state(id) = State::kTaken;
   running_index_[static_cast<std::size_t>(id)] = static_cast<std::int32_t>(running_.size());
   running_.push_back(request);
-  forecast_.add(course(id, request.prompt_len + request.num_generated, request.num_generated));
+  forecast_.add(course(id, request.own_len + request.num_generated, request.num_generated));
 }
 
 void BlendPolicy::on_decode_start(RequestId id, std::int32_t num_generated) {

@@ -58,6 +58,7 @@ class BlendPolicy final : public SchedulingPolicy {
   struct Running {
     RequestId id = kNoRequest;
     std::int32_t prompt_len = 0;
+    std::int32_t own_len = 0;             // of the prompt, what no other request shares
     std::int32_t num_generated = 0;       // when it began to decode
     std::int64_t decode_step = kNotYet;   // the first step after that
   };
@@ -78,6 +79,7 @@ class BlendPolicy final : public SchedulingPolicy {
   std::int32_t num_generated(const Running& request) const;
   KvCourse course(RequestId id, double num_tokens, std::int32_t num_generated) const;
   bool fits(std::int32_t leaf, double limit) const;
+  std::int32_t own_prompt_len(std::int32_t leaf) const;
   double density(std::int32_t leaf) const;
 
   std::optional<RequestId> next_preempted(const SchedulerView& view);

@@ -18,7 +18,7 @@ WaitingWork::WaitingWork(const Plan& plan, const OnlineEstimator& estimator)
 
 void WaitingWork::Sums::add(const RequestShape& shape, double sign) {
   output_len += sign * shape.output_len.mean;
-  output_squares += sign * shape.output_len.second_moment;
+  squared_means += sign * shape.output_len.mean * shape.output_len.mean;
   prompt_by_output += sign * shape.prompt_len * shape.output_len.mean;
 }
 
@@ -49,10 +49,10 @@ double WaitingWork::compute_s() const {
 
 double WaitingWork::memory_s() const {
   const Sums& known = classes_.back();
-  double reads = known.prompt_by_output + known.output_squares / 2;
+  double reads = known.prompt_by_output + known.squared_means / 2;
   for (std::size_t i = 0; i + 1 < classes_.size(); ++i) {
     const LengthEstimate scale = estimator_.scale(i);
-    reads += scale.mean * classes_[i].prompt_by_output + scale.second_moment * classes_[i].output_squares / 2;
+    reads += scale.mean * classes_[i].prompt_by_output + scale.second_moment * classes_[i].squared_means / 2;
   }
   return plan_.model().t_kv() * reads;
 }
