@@ -9,21 +9,22 @@
 namespace blendserve {
 namespace {
 
-// Requests that a class's first curve is worth.
+// Requests that a family's first curve is worth in the family, and the family's curve in a class.
 constexpr double kStrength = 4.0;
 // E[d²] / E[d]² of that curve. With a lighter tail a lognormal would insist that a request past its estimate ends at
 // once; a heavier one tells more of classes that were thrown together than of one class.
 constexpr double kMinSpread = 1.25;
 constexpr double kMaxSpread = 4.0;
 
-// By class: how lengths spread around their estimates, on average.
+// By family: how lengths spread around their estimates, on average.
 std::vector<SurvivalCurve> first_curves(const LengthClasses& classes, const std::vector<LengthEstimate>& start) {
-  std::vector<double> sums(static_cast<std::size_t>(classes.count), 0.0);
+  std::vector<double> sums(static_cast<std::size_t>(classes.num_families), 0.0);
   std::vector<double> counts(sums.size(), 0.0);
   for (std::size_t row = 0; row < start.size(); ++row) {
     if (start[row].mean <= 0.0) continue;
-    sums[classes.of_row[row]] += start[row].second_moment / (start[row].mean * start[row].mean);
-    counts[classes.of_row[row]] += 1.0;
+    const std::size_t family = LengthClasses::family(classes.of_row[row]);
+    sums[family] += start[row].second_moment / (start[row].mean * start[row].mean);
+    counts[family] += 1.0;
   }
   std::vector<SurvivalCurve> curves;
   for (std::size_t i = 0; i < sums.size(); ++i) {
@@ -52,21 +53,23 @@ std::vector<bool> known_rows(const KnownLengths& known) {
 }  // namespace
 
 OnlineEstimator::OnlineEstimator(const PrefixTree& tree, std::vector<LengthEstimate> start, const KnownLengths& known)
-    : OnlineEstimator(tree.layout(), checked(std::move(start), tree, known), known_rows(known),
+    : OnlineEstimator(tree.layout(), tree.prompt_lens(), checked(std::move(start), tree, known), known_rows(known),
                       {known.max_output_lens.begin(), known.max_output_lens.end()}) {}
 
-OnlineEstimator::OnlineEstimator(const TreeLayout& layout, std::vector<LengthEstimate> start,
-                                 std::vector<bool> is_known, std::vector<std::int32_t> max_output_lens)
+OnlineEstimator::OnlineEstimator(const TreeLayout& layout, std::span<const std::int32_t> prompt_lens,
+                                 std::vector<LengthEstimate> start, std::vector<bool> is_known,
+                                 std::vector<std::int32_t> max_output_lens)
     : start_(std::move(start)),
       is_known_(std::move(is_known)),
       max_output_lens_(std::move(max_output_lens)),
-      classes_(layout, start_),
+      classes_(layout, start_, prompt_lens),
       first_curves_(first_curves(classes_, start_)),
-      tables_(first_curves_.size()),
-      curves_(first_curves_) {}
+      tables_(static_cast<std::size_t>(classes_.count())) {
+  for (std::size_t i = 0; i < tables_.size(); ++i) curves_.push_back(first_curve(i));
+}
 
 double OnlineEstimator::unit(std::int32_t row) const {
-  return std::max(1.0, start(row).mean) / first_curves_[class_of(row)].moments().mean;
+  return std::max(1.0, start(row).mean) / first_curve(class_of(row)).moments().mean;
 }
 
 void OnlineEstimator::on_finish(std::int32_t row, std::int32_t output_len) {
@@ -79,14 +82,20 @@ void OnlineEstimator::refresh(std::span<const RunningAge> running) {
     // It will have one token more: half of it keeps the age apart from lengths that ended there.
     if (!is_known(row)) tables_[class_of(row)].add_censored((num_generated + 0.5) / unit(row));
   }
-  for (std::size_t i = 0; i < tables_.size(); ++i) {
-    curves_[i] = SurvivalCurve::shrunk(tables_[i], first_curves_[i], kStrength);
+  for (std::size_t family = 0; family < first_curves_.size(); ++family) {
+    const auto bands = std::span(tables_).subspan(family * LengthClasses::kBands, LengthClasses::kBands);
+    LifeTable all;
+    for (const LifeTable& table : bands) all.add(table);
+    const SurvivalCurve common = SurvivalCurve::shrunk(all, first_curves_[family], kStrength);
+    for (std::size_t band = 0; band < bands.size(); ++band) {
+      curves_[family * LengthClasses::kBands + band] = SurvivalCurve::shrunk(bands[band], common, kStrength);
+    }
   }
 }
 
 LengthEstimate OnlineEstimator::scale(std::size_t length_class) const {
   const LengthEstimate now = curves_[length_class].moments();
-  const double first_mean = first_curves_[length_class].moments().mean;
+  const double first_mean = first_curve(length_class).moments().mean;
   return {now.mean / first_mean, now.second_moment / (first_mean * first_mean)};
 }
 

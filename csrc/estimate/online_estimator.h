@@ -21,8 +21,8 @@ struct RunningAge {
 // Length estimates that learn while the job runs.
 //
 // What is learned is how long requests live in multiples of the estimate they started with (an accelerated failure time
-// model: Kalbfleisch and Prentice, ch. 7): one survival curve a class, shrunk to a lognormal around 1 with the spread
-// that its estimates have. Running requests count with their age, as censored evidence: finished ones alone are
+// model: Kalbfleisch and Prentice, ch. 7): one survival curve a class, shrunk to that of its family, which is
+// shrunk to a lognormal around 1 with the spread that its estimates have. Running requests count with their age, as censored evidence: finished ones alone are
 // biased short. So before any evidence an estimate is its start, and a running request that outlives its estimate is
 // estimated from those of its class that lived as long.
 //
@@ -32,8 +32,8 @@ class OnlineEstimator {
  public:
   // `start` is by row (estimate_lengths). Known lengths stay as they are and teach nothing. Throws InvalidInput.
   OnlineEstimator(const PrefixTree& tree, std::vector<LengthEstimate> start, const KnownLengths& known);
-  // `max_output_lens` are the caps, or none.
-  OnlineEstimator(const TreeLayout& layout, std::vector<LengthEstimate> start, std::vector<bool> is_known,
+  // All by row. `max_output_lens` are the caps, or none.
+  OnlineEstimator(const TreeLayout& layout, std::span<const std::int32_t> prompt_lens, std::vector<LengthEstimate> start, std::vector<bool> is_known,
                   std::vector<std::int32_t> max_output_lens);
 
   void on_finish(std::int32_t row, std::int32_t output_len);
@@ -61,6 +61,9 @@ class OnlineEstimator {
 
  private:
   const LengthEstimate& start(std::int32_t row) const { return start_[static_cast<std::size_t>(row)]; }
+  const SurvivalCurve& first_curve(std::size_t length_class) const {
+    return first_curves_[LengthClasses::family(length_class)];
+  }
   // The length that the curves count as 1, tokens.
   double unit(std::int32_t row) const;
   LengthEstimate within_limits(std::int32_t row, LengthEstimate estimate) const;
@@ -69,7 +72,7 @@ class OnlineEstimator {
   std::vector<bool> is_known_;
   std::vector<std::int32_t> max_output_lens_;  // empty: no caps
   LengthClasses classes_;
-  std::vector<SurvivalCurve> first_curves_;  // by class
+  std::vector<SurvivalCurve> first_curves_;  // by family
   std::vector<LifeTable> tables_;      // by class
   std::vector<SurvivalCurve> curves_;  // by class
 };

@@ -12,6 +12,10 @@ namespace {
 constexpr std::int64_t kForecastSteps = 16;
 constexpr std::int64_t kMinLearningSteps = 64;
 constexpr std::int64_t kMaxLearningSteps = 1024;
+// Of the capacity, that admission leaves free after each preemption; it comes back by and by.
+constexpr double kBackoff = 0.01;
+constexpr double kMaxBackoff = 0.2;
+constexpr double kBackoffDecay = 0.995;  // a forecast
 constexpr double kFullShare = 0.9;  // of the capacity, which the steps use while memory-heavy requests wait
 constexpr std::int32_t kLookahead = 64;  // leaves that tell what the compute side needs
 
@@ -19,12 +23,14 @@ OnlineEstimator estimator_of(const Plan& plan, const TreeLayout& layout) {
   const auto count = static_cast<std::size_t>(plan.num_requests());
   std::vector<LengthEstimate> start(count);
   std::vector<bool> is_known(count);
+  std::vector<std::int32_t> prompt_lens(count);
   for (std::size_t leaf = 0; leaf < count; ++leaf) {
     const auto row = static_cast<std::size_t>(plan.layout().rows[leaf]);
     start[row] = plan.tree().shapes[leaf].output_len;
+    prompt_lens[row] = plan.tree().shapes[leaf].prompt_len;
     is_known[row] = plan.tree().shapes[leaf].is_length_known;
   }
-  return {layout, std::move(start), std::move(is_known), {}};
+  return {layout, prompt_lens, std::move(start), std::move(is_known), {}};
 }
 
 }  // namespace
@@ -90,8 +96,9 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   if (step_ >= next_forecast_) forecast(view);
   const CostModel& model = plan_->model();
   const double tile = static_cast<double>(model.device().token_tile);
-  const double target = pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens)) / model.t_tok();
-  const double tiles = std::max(std::round(target / tile), std::ceil(view.num_decodes / tile));
+  const double target_s = pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens));
+  const double t_attn = model.t_attn() * (2.0 * view.prefill_context + target_s / model.t_tok());
+  const double tiles = std::max(std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile));
   return static_cast<std::int32_t>(std::min<double>(tiles * tile, view.max_batch_tokens));
 }
 
@@ -113,7 +120,8 @@ void BlendPolicy::forecast(const SchedulerView& view) {
     forecast_.add(course(request.id, request.own_len + generated + view.block_size / 2.0, generated));
   }
   const CostModel& model = plan_->model();
-  capacity_ = static_cast<double>((view.num_blocks - view.num_watermark_blocks) * view.block_size);
+  capacity_ = (1 - backoff_) * static_cast<double>((view.num_blocks - view.num_watermark_blocks) * view.block_size);
+  backoff_ *= kBackoffDecay;
   double running_memory_s = 0;
   for (std::size_t bin = 0; bin < Horizon::kBins; ++bin) {
     running_memory_s += model.t_kv() * Horizon::width(bin) * forecast_.held(bin);
@@ -265,6 +273,7 @@ void BlendPolicy::on_preempt(RequestId id, std::int32_t num_tokens) {
   state(id) = State::kPreempted;
   remove_running(id);
   next_forecast_ = step_;
+  backoff_ = std::min(kMaxBackoff, backoff_ + kBackoff);
 }
 
 void BlendPolicy::on_finish(RequestId id, std::int32_t output_len) {

@@ -25,20 +25,22 @@ void Pace::plan(double compute_s, double waiting_memory_s, double full_memory_s,
   const double full_steps = waiting_memory_s / full_memory_s;
   double free_s = full_steps * free_compute_s(full_memory_s);
   double cheap_s = full_steps * cheap_compute_s(full_memory_s);
+  double num_steps = full_steps;
   for (std::size_t bin = 0; bin < Horizon::kBins; ++bin) {
     if (running.alive(bin) <= 0) break;
     const double memory_s = t_kv_ * running.held(bin);
     free_s += Horizon::width(bin) * free_compute_s(memory_s);
     cheap_s += Horizon::width(bin) * cheap_compute_s(memory_s);
+    num_steps += Horizon::width(bin);
   }
   cheap_share_ = cheap_s > free_s ? std::clamp((compute_s - free_s) / (cheap_s - free_s), 0.0, 1.0) : 1.0;
-  excess_ = compute_s > cheap_s ? compute_s / std::max(cheap_s, weights_s_) : 1.0;
+  surplus_s_ = std::max(0.0, compute_s - cheap_s) / std::max(1.0, num_steps);
 }
 
 double Pace::compute_s(double memory_s) const {
   const double free_s = free_compute_s(memory_s);
   const double cheap_s = cheap_compute_s(memory_s);
-  return excess_ * (free_s + cheap_share_ * (cheap_s - free_s));
+  return free_s + cheap_share_ * (cheap_s - free_s) + surplus_s_;
 }
 
 }  // namespace blendserve

@@ -10,8 +10,8 @@ namespace blendserve {
 //
 // A step of compute c takes max(c + β·m, m + β·c, W + m) (perf/step_time.h). So for a given m compute is free up to where
 // the weights and the KV cache take as long to read, costs β of itself up to m, and all of itself beyond. Time is least
-// when the job's compute fills what is free in all steps to come first, then what is cheap, and only the rest is spread
-// beyond, in proportion: the whole is then one linear function of c and m, and no step pays for its neighbour.
+// when the job's compute fills what is free in all steps to come first, then what is cheap; the rest is spread evenly over
+// them. The whole is then one linear function of c and m, and no step pays for another.
 class Pace {
  public:
   Pace(const CostModel& cost, Execution execution);
@@ -32,7 +32,7 @@ class Pace {
   double weights_s_;  // k·W
   bool is_overlapped_;
   double cheap_share_ = 1;  // of what is cheap, beyond what is free
-  double excess_ = 1;       // multiple of what is cheap
+  double surplus_s_ = 0;    // a step, beyond what is cheap
 };
 
 }  // namespace blendserve

@@ -20,6 +20,7 @@ struct SchedulerView {
   std::int32_t num_decodes = 0;         // of the step being planned, each a token
   std::int64_t decode_kv_tokens = 0;    // that they read
   std::int64_t num_prefill_tokens = 0;  // that running requests have left to compute, when the step started
+  std::int32_t prefill_context = 0;     // computed tokens of the running request whose prompt is next to be computed
 
   // Whether a new request of so many tokens gets its blocks even if none of them is cached.
   bool has_room_for(std::int64_t num_tokens) const {

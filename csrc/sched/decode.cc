@@ -25,6 +25,7 @@ void StepScheduler::schedule_decodes() {
     RequestRow& decoding = mutable_row(id);
     const std::int32_t num_left = decoding.num_left();
     if (num_left != 1) {
+      if (load_.num_prefill_tokens == 0) load_.prefill_context = decoding.sequence->num_scheduled;
       load_.num_prefill_tokens += num_left;
       continue;
     }

@@ -146,7 +146,8 @@ SchedulerView StepScheduler::view() const {
           .max_batch_tokens = config_.max_batch_tokens,
           .num_decodes = load_.num_decodes,
           .decode_kv_tokens = load_.decode_kv_tokens,
-          .num_prefill_tokens = load_.num_prefill_tokens};
+          .num_prefill_tokens = load_.num_prefill_tokens,
+          .prefill_context = load_.prefill_context};
 }
 
 // Admission leaves them to running requests.

@@ -76,6 +76,7 @@ class StepScheduler {
     std::int32_t num_decodes = 0;
     std::int64_t decode_kv_tokens = 0;
     std::int64_t num_prefill_tokens = 0;  // left when the step started
+    std::int32_t prefill_context = 0;     // of the first that prefills
   };
   struct WaitingReader {
     RequestId id;
