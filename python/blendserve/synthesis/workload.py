@@ -98,6 +98,7 @@ def synthesize(
     entries = [named_entry(entry) for entry in mix]
     names = [name for name, _ in entries]
     _check(names, num_requests, density, sharing, seed)
+    _check_fit(model, device)
     opening = Opening(capacity=num_requests, model=model, device=device, seed=seed, tokenizer=tokenizer)
     sources = [opening.source(name, file) for name, file in entries]
     pools = [source.pool for source in sources]
@@ -137,6 +138,13 @@ def _check(names: Sequence[str], num_requests: int, density: float | None, shari
         raise UserError(f"seed is {seed}; it must be 0 or more")
 
 
+def _check_fit(model: ModelSpec, device: DeviceSpec) -> None:
+    try:
+        CostModel(model, device).kv_capacity_tokens()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def _interleaved(parts: Sequence[Trace | LengthTrace], seed: int) -> tuple[Trace, LengthTrace | None]:
     compact = [part for part in parts if isinstance(part, LengthTrace)]
     order = np.random.default_rng(seed).permutation(sum(part.num_requests for part in parts))
@@ -151,10 +159,7 @@ def _figures(
     trace: Trace, sources: tuple[SourceFigures, ...], model: ModelSpec, device: DeviceSpec
 ) -> SynthesisFigures:
     """As the planner finds them, with all output lengths known."""
-    try:
-        report = plan(trace.tokens, trace.offsets, trace.output_lengths, model=model, device=device).report
-    except ValueError as error:  # such as a model that does not fit the device
-        raise UserError(str(error)) from error
+    report = plan(trace.tokens, trace.offsets, trace.output_lengths, model=model, device=device).report
     unshared = compute_s(CostModel(model, device), trace.prompt_lens, trace.output_lengths).sum()
     return SynthesisFigures(
         num_requests=trace.num_requests,
