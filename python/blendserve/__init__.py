@@ -20,6 +20,7 @@ from blendserve.specs import DeviceSpec, ModelSpec
 
 if TYPE_CHECKING:
     from blendserve.llm import LLM
+    from blendserve.synthesis import synthesize
     from blendserve.traces import Trace, read_trace
 
 __all__ = [
@@ -48,9 +49,14 @@ __all__ = [
     "choose_samples",
     "plan",
     "read_trace",
+    "synthesize",
 ]
 
-_AT_FIRST_USE = {"Trace": "blendserve.traces", "read_trace": "blendserve.traces"}
+_AT_FIRST_USE = {
+    "Trace": "blendserve.traces",
+    "read_trace": "blendserve.traces",
+    "synthesize": "blendserve.synthesis",
+}
 
 
 def __getattr__(name: str) -> Any:

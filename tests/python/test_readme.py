@@ -33,7 +33,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-COMMANDS = ["run", "plan"]
+COMMANDS = ["run", "plan", "synthesize"]
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
