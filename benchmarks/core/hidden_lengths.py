@@ -7,10 +7,10 @@ from typing import Any
 
 import blendserve as bs
 import numpy as np
+from blendserve.synthesis.costs import memory_s
+from blendserve.traces import Trace
 from numpy.typing import NDArray
-from paper_mixes import memory_s
-from trace_files import Trace
-from workload import Report
+from workload import COST, Report
 
 METHODS = ("uniform", "memory_variance")
 SAMPLED = 0.01
@@ -54,21 +54,21 @@ def ratios(estimated: bs.Plan, told: bs.Plan) -> dict[str, float]:
 
 def memory_by_mean(trace: Trace, rows: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
     """The memory time if every request wrote as many tokens as the sampled ones do on average: no second moment."""
-    mean = np.full(len(trace.prompts), np.average(trace.output_lengths[rows], weights=weights))
-    return float(memory_s(np.diff(trace.prompts.offsets), mean).sum())
+    mean = np.full(trace.num_requests, np.average(trace.output_lengths[rows], weights=weights))
+    return float(memory_s(COST, trace.prompt_lens, mean).sum())
 
 
 def memory_by_weights(trace: Trace, rows: NDArray[np.int32], weights: NDArray[np.float64]) -> float:
     """The samples' own memory times, each for as many requests as it stands for: unbiased, whatever the lengths do."""
-    prompt_len = np.diff(trace.prompts.offsets)[rows]
-    return float(weights @ memory_s(prompt_len, trace.output_lengths[rows]))
+    prompt_len = trace.prompt_lens[rows]
+    return float(weights @ memory_s(COST, prompt_len, trace.output_lengths[rows]))
 
 
 def memory_of_independent(trace: Trace) -> float:
     """The memory time if output lengths had nothing to do with prompt lengths: their true mean and second moment."""
-    shuffled_s = memory_s(np.full(1, np.diff(trace.prompts.offsets).mean()), np.full(1, trace.output_lengths.mean()))
-    variance_s = memory_s(np.zeros(1), np.full(1, trace.output_lengths.std()))
-    return float((shuffled_s + variance_s)[0]) * len(trace.prompts)
+    shuffled_s = memory_s(COST, np.full(1, trace.prompt_lens.mean()), np.full(1, trace.output_lengths.mean()))
+    variance_s = memory_s(COST, np.zeros(1), np.full(1, trace.output_lengths.std()))
+    return float((shuffled_s + variance_s)[0]) * trace.num_requests
 
 
 def spread(values: Sequence[float]) -> Report:

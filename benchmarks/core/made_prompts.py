@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from blendserve.traces.ragged import offsets_of
 from numpy.typing import NDArray
 
 VOCAB_SIZE = 128_000
@@ -21,10 +22,6 @@ class Prompts:
     def of(self, rows: NDArray[np.int64]) -> Prompts:
         parts = [self.tokens[self.offsets[row] : self.offsets[row + 1]] for row in rows]
         return Prompts(np.concatenate(parts), offsets_of(np.array([len(part) for part in parts])))
-
-
-def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def random_prompts(

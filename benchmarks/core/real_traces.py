@@ -28,14 +28,17 @@ from pathlib import Path
 
 import blendserve as bs
 import numpy as np
+from blendserve.synthesis.costs import compute_s, memory_s
+from blendserve.traces import Trace
+from blendserve.traces.mooncake import read_mooncake
 from checks import check_plan
 from hidden_lengths import METHODS, estimates, memory_of_independent
+from made_prompts import Prompts
 from measure import median_times_s
-from paper_mixes import compute_s, memory_s
 from preprocess import describe
-from trace_files import Trace, read_lengths, read_mmlu, read_mooncake
+from trace_files import read_lengths, read_mmlu
 from trace_tables import show_checks, show_estimates, show_plans
-from workload import Report, plan
+from workload import COST, Report, plan
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def about(value: float, tolerance: float) -> tuple[float, float]:
     return value - tolerance, value + tolerance
 
 
-NOTHING_SHARED = {"sharing": (0.0, 0.0), "sharing of compute": about(0.0, 1e-6)}
+ONE_TOKEN_SHARED = {"sharing": (0.0, 0.005), "sharing of compute": (0.0, 0.005)}  # the marker of the trace
 COMPUTE_BOUND, MEMORY_BOUND = (1.0, np.inf), (0.0, 1.0)
 SOURCES = {
     "mmlu": Source(
@@ -64,26 +67,26 @@ SOURCES = {
     "code": Source(
         "azure/AzureLLMInferenceTrace_code.csv",
         lengths_only(),
-        {"requests": about(8_819, 0), "mean prompt": about(2048, 1), "density": about(31.5, 1.0), **NOTHING_SHARED},
+        {"requests": about(8_819, 0), "mean prompt": about(2048, 1), "density": about(31.5, 1.0), **ONE_TOKEN_SHARED},
     ),
     "conv": Source(
         "azure/AzureLLMInferenceTrace_conv.csv",
         lengths_only(),
-        {"requests": about(19_366, 0), "mean prompt": about(1155, 1), "density": COMPUTE_BOUND, **NOTHING_SHARED},
+        {"requests": about(19_366, 0), "mean prompt": about(1155, 1), "density": COMPUTE_BOUND, **ONE_TOKEN_SHARED},
     ),
     "sharegpt": Source(
         "sharegpt/sharegpt.csv",
         lengths_only(16_384, 8_192),
-        {"requests": about(58_787, 0), "density": about(2.8, 0.3), **NOTHING_SHARED},
+        {"requests": about(58_787, 0), "density": about(2.8, 0.3), **ONE_TOKEN_SHARED},
     ),
     "r1": Source(
         "servegen/deepseek_r1_sample20k_seed0.csv",
         lengths_only(),
-        {"requests": about(20_000, 0), "mean prompt": about(1239, 1), "density": MEMORY_BOUND, **NOTHING_SHARED},
+        {"requests": about(20_000, 0), "mean prompt": about(1239, 1), "density": MEMORY_BOUND, **ONE_TOKEN_SHARED},
     ),
     "mooncake": Source(
         "mooncake/synthetic_trace.jsonl",
-        lambda path, _model: read_mooncake(path),
+        lambda path, _model: read_mooncake(str(path), "mooncake"),
         {"requests": about(3_993, 0), "mean prompt": about(15_325, 1), "sharing": about(0.65, 0.005)},
     ),
 }
@@ -118,9 +121,10 @@ def run(source: Source, data: Path, model: str | None, num_seeds: int, repeats: 
     started = time.perf_counter()
     trace = source.read(data / source.path, model)
     read_s = time.perf_counter() - started
-    make = functools.partial(plan, trace.prompts, lengths=trace.output_lengths)
+    prompts = Prompts(trace.tokens, trace.offsets)
+    make = functools.partial(plan, prompts, lengths=trace.output_lengths)
     told = make()
-    check_plan(trace.prompts, told)
+    check_plan(prompts, told)
     plan_s = median_times_s({"plan": make}, repeats)["plan"]
     figures = {"read_s": read_s, "plan_s": plan_s, **figures_of(trace, told, plan_s)}
     estimated = estimates(trace, told, num_seeds) if num_seeds else {}
@@ -147,18 +151,18 @@ def check(measured: float, lowest: float, highest: float) -> Report:
 
 
 def figures_of(trace: Trace, told: bs.Plan, plan_s: float) -> dict[str, float]:
-    prompt_len, output_len, report = np.diff(trace.prompts.offsets), trace.output_lengths, told.report
+    prompt_len, output_len, report = trace.prompt_lens, trace.output_lengths, told.report
     return {
         "requests": len(prompt_len),
         **lengths("prompt", prompt_len),
         **lengths("output", output_len),
         "sharing": report.sharing_ratio_optimal,
         "sharing kept": kept(report.sharing_ratio_planned, report.sharing_ratio_optimal),
-        "sharing of compute": 1.0 - report.compute_s / float(compute_s(prompt_len, output_len).sum()),
+        "sharing of compute": 1.0 - report.compute_s / float(compute_s(COST, prompt_len, output_len).sum()),
         "splits": report.num_splits,
         "copied / unique tokens": report.num_copied_tokens / report.unique_prompt_tokens,
         "density": told.density,
-        "memory / closed form": report.memory_s / float(memory_s(prompt_len, output_len).sum()),
+        "memory / closed form": report.memory_s / float(memory_s(COST, prompt_len, output_len).sum()),
         "memory, independent": memory_of_independent(trace) / report.memory_s,
         "t_comp_s": report.t_comp_s,
         "t_mem_s": report.t_mem_s,

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import blendserve as bs
+from blendserve._core import CostModel
 from made_prompts import Prompts
 from sglang_radix import REQUIREMENT
 
 Report = dict[str, Any]
+
+MODEL = bs.ModelSpec.named("llama-3.1-8b")
+DEVICE = bs.DeviceSpec.named("a100-sxm-80gb")
+COST = CostModel(MODEL, DEVICE)
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ def plan(prompts: Prompts, num_threads: int = 0, lengths: Any = None, evidence_w
         prompts.tokens,
         prompts.offsets,
         lengths,
-        model=bs.ModelSpec.named("llama-3.1-8b"),
-        device=bs.DeviceSpec.named("a100-sxm-80gb"),
+        model=MODEL,
+        device=DEVICE,
         evidence_weights=evidence_weights,
         num_threads=num_threads,
     )

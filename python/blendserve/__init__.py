@@ -1,10 +1,12 @@
 """blendserve: offline batch inference that blends compute-heavy and memory-heavy requests.
 
-`import blendserve` needs numpy only. The engine (`LLM`) is imported at first use and needs `blendserve[engine]`.
+`import blendserve` needs numpy only. The engine (`LLM`) is imported at first use and needs `blendserve[engine]`;
+what reads and makes traces is imported at first use too.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blendserve._core import PrefixTree, SchedulerStats, StepPlan, StepScheduler, __version__, choose_samples
@@ -18,6 +20,8 @@ from blendserve.specs import DeviceSpec, ModelSpec
 
 if TYPE_CHECKING:
     from blendserve.llm import LLM
+    from blendserve.synthesis import synthesize
+    from blendserve.traces import Trace, read_trace
 
 __all__ = [
     "LLM",
@@ -38,15 +42,26 @@ __all__ = [
     "StepPlan",
     "StepScheduler",
     "TokenLogprob",
+    "Trace",
     "TreeView",
     "UserError",
     "__version__",
     "choose_samples",
     "plan",
+    "read_trace",
+    "synthesize",
 ]
+
+_AT_FIRST_USE = {
+    "Trace": "blendserve.traces",
+    "read_trace": "blendserve.traces",
+    "synthesize": "blendserve.synthesis",
+}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _AT_FIRST_USE:
+        return getattr(import_module(_AT_FIRST_USE[name]), name)
     if name != "LLM":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     let_idle_threads_sleep()

@@ -47,7 +47,7 @@ def write_tiny_traces(folder: Path) -> Path:
     lengths = {
         "azure/AzureLLMInferenceTrace_code.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["t,100,2", "t,300,4"]),
         "azure/AzureLLMInferenceTrace_conv.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["t,50,20", "t,70,40"]),
-        "sharegpt/sharegpt.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["XXX,0,0", "XXX,20000,9000"]),
+        "sharegpt/sharegpt.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", ["XXX,1,1", "XXX,20000,9000"]),
         "servegen/deepseek_r1_sample20k_seed0.csv": (
             "client,window_s,ContextTokens,GeneratedTokens",
             ["1,0,10,1000", "2,0,30,3000"],
@@ -88,7 +88,8 @@ def test_real_traces_reads_every_format_and_fails_for_figures_that_are_not_the_t
     figures = {name: trace["figures"] for name, trace in traces.items()}
     assert list(figures) == ["mmlu", "code", "conv", "sharegpt", "r1", "mooncake"]
     assert [of["requests"] for of in figures.values()] == [4, 2, 2, 2, 2, 2]
-    assert [figures["code"][name] for name in ("mean prompt", "mean output", "sharing")] == [200, 3, 0]
+    assert [figures["code"][name] for name in ("mean prompt", "mean output")] == [200, 3]
+    assert figures["code"]["sharing"] == pytest.approx(1 / 400)
     assert [figures["sharegpt"][name] for name in ("mean prompt", "mean output")] == [(1 + 16_384) / 2, (1 + 8_192) / 2]
     assert figures["mooncake"]["sharing"] == pytest.approx(1 - (512 + 88 + 188) / 1300)
     assert figures["mmlu"]["sharing"] > 0.4

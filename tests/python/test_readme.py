@@ -33,7 +33,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-COMMANDS = ["run", "plan"]
+COMMANDS = ["run", "plan", "synthesize"]
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -109,6 +109,7 @@ def test_the_extras_that_the_readme_installs_exist() -> None:
         "docs/metrics.md",
         "docs/performance_model.md",
         "docs/planner.md",
+        "docs/traces.md",
     ],
 )
 def test_relative_links_lead_to_files(document: str) -> None:

@@ -9,6 +9,7 @@ import typer
 from blendserve import __version__
 from blendserve.cli.plan import plan
 from blendserve.cli.run import run
+from blendserve.cli.synthesize import synthesize
 
 __all__ = ["app"]
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(plan)
+app.command()(synthesize)
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,9 +14,17 @@ from blendserve.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["TokenColumns", "read_ipc_columns", "read_parquet_columns"]
+__all__ = [
+    "TOKEN_COLUMNS",
+    "TokenColumns",
+    "flat_lists",
+    "open_ipc",
+    "read_ipc_columns",
+    "read_parquet_columns",
+    "require_pyarrow",
+]
 
-_TOKEN_COLUMNS = ("prompt_token_ids", "input_ids", "token_ids", "tokens")
+TOKEN_COLUMNS = ("prompt_token_ids", "input_ids", "token_ids", "tokens")
 _LENGTH_COLUMNS = ("output_len", "output_length", "expected_output_tokens", "output_lengths")
 _LIMIT_COLUMNS = ("max_tokens",)
 
@@ -33,29 +41,35 @@ class TokenColumns:
 
 def read_ipc_columns(path: str) -> TokenColumns:
     """From an IPC file or stream, memory-mapped: without compression nothing is copied."""
-    _require_pyarrow(path)
-    import pyarrow as pa
-
-    source = pa.memory_map(path)
-    try:
-        reader = pa.ipc.open_file(source)
-    except pa.ArrowInvalid:
-        source.seek(0)
-        reader = pa.ipc.open_stream(source)
+    reader = open_ipc(path)
     names = _columns_to_read(path, reader.schema)
     return _token_columns(path, reader.read_all().select(names))
 
 
 def read_parquet_columns(path: str) -> TokenColumns:
     """Reads the columns that are used, no others."""
-    _require_pyarrow(path)
+    require_pyarrow(path)
     from pyarrow import parquet
 
     names = _columns_to_read(path, parquet.read_schema(path, memory_map=True))
     return _token_columns(path, parquet.read_table(path, columns=names, memory_map=True))
 
 
-def _require_pyarrow(path: str) -> None:
+def open_ipc(path: str) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
+    """An IPC file or stream, memory-mapped."""
+    require_pyarrow(path)
+    import pyarrow as pa
+
+    source = pa.memory_map(path)
+    try:
+        return pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_stream(source)
+
+
+def require_pyarrow(path: str) -> None:
+    """Raises `UserError` that says what to install."""
     try:
         import pyarrow  # noqa: F401
     except ModuleNotFoundError:
@@ -69,7 +83,7 @@ def _columns_to_read(path: str, schema: pa.Schema) -> list[str]:
 
 
 def _token_column(path: str, schema: pa.Schema) -> str:
-    name = _present(_TOKEN_COLUMNS, schema.names)
+    name = _present(TOKEN_COLUMNS, schema.names)
     if name is not None:
         if not _is_integer_list(schema.field(name).type):
             raise UserError(
@@ -80,8 +94,8 @@ def _token_column(path: str, schema: pa.Schema) -> str:
     if len(lists) != 1:
         found = f"several lists of integers ({', '.join(lists)})" if lists else ", ".join(schema.names) or "none at all"
         raise UserError(
-            f"input {path} has no column {', '.join(_TOKEN_COLUMNS[:-1])} or {_TOKEN_COLUMNS[-1]}, but {found}; "
-            f"name the column of token ids {_TOKEN_COLUMNS[0]}"
+            f"input {path} has no column {', '.join(TOKEN_COLUMNS[:-1])} or {TOKEN_COLUMNS[-1]}, but {found}; "
+            f"name the column of token ids {TOKEN_COLUMNS[0]}"
         )
     return str(lists[0])
 
@@ -98,11 +112,11 @@ def _is_integer_list(kind: pa.DataType) -> bool:
 
 
 def _token_columns(path: str, table: pa.Table) -> TokenColumns:
-    tokens, offsets = _flat(path, table.column_names[0], table.column(0))
+    tokens, offsets = flat_lists(path, table.column_names[0], table.column(0))
     return TokenColumns(tokens, offsets, _numbers(path, table, _LENGTH_COLUMNS), _numbers(path, table, _LIMIT_COLUMNS))
 
 
-def _flat(path: str, name: str, column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def flat_lists(path: str, name: str, column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Values and offsets of all chunks; those of a single chunk are not copied."""
     import pyarrow.compute as pc
 

@@ -19,6 +19,10 @@ PLAN_OPTIONS = {
     "--json", "--plot", "--save", "--split-budget", "--help",
 }  # fmt: skip
 
+SYNTHESIZE_OPTIONS = {
+    "--output", "--mix", "--density", "--sharing", "--requests", "--seed", "--model", "--hardware", "--tp", "--help",
+}  # fmt: skip
+
 
 def test_the_version_is_the_packages() -> None:
     ended = invoke("--version")
@@ -51,6 +55,14 @@ def test_the_help_of_plan_lists_every_option_and_the_devices(monkeypatch: pytest
     assert ended.code == 0
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == PLAN_OPTIONS
     assert "h100-sxm-80gb" in ended.out.decode()
+
+
+def test_the_help_of_synthesize_lists_every_option_and_the_generators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = invoke("synthesize", "--help")
+    assert ended.code == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == SYNTHESIZE_OPTIONS
+    assert "wildchat" in ended.out.decode()
 
 
 def test_an_unknown_command_is_named() -> None:
