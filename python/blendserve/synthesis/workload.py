@@ -17,15 +17,12 @@ from blendserve.specs import DeviceSpec, ModelSpec
 from blendserve.synthesis.costs import compute_s
 from blendserve.synthesis.counts import choose_counts
 from blendserve.synthesis.fractions import MAX_SOURCES
-from blendserve.synthesis.generators import GENERATORS
-from blendserve.synthesis.pools import Pool, drawn, in_passes
+from blendserve.synthesis.sources import Opening, SourceFigures, named_entry
 from blendserve.traces.length_trace import LengthTrace, concatenate_lengths
-from blendserve.traces.made_tokens import marker_of
-from blendserve.traces.read import read_source
 from blendserve.traces.trace import Trace, concatenate
 from blendserve.traces.workload_file import write_workload
 
-__all__ = ["DEFAULT_MIX", "SourceFigures", "Synthesis", "SynthesisFigures", "synthesize"]
+__all__ = ["DEFAULT_MIX", "Synthesis", "SynthesisFigures", "synthesize"]
 
 DEFAULT_MIX = ("burstgpt", "openvid", "mmlu")
 """The paper's main workloads."""
@@ -34,20 +31,8 @@ _METADATA_KEY = "blendserve.synthesis"
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFigures:
-    """What of one source is in a workload. `origin` is its file, or "generator"."""
-
-    name: str
-    origin: str
-    num_requests: int
-    prompt_tokens: int
-    output_tokens: int
-    num_dropped: int
-
-
-@dataclass(frozen=True, slots=True)
 class SynthesisFigures:
-    """Of a whole workload, by docs/metrics.md.
+    """Of a whole workload: see docs/traces.md.
 
     density: unique compute time / memory time. sharing: 1 - unique compute / compute if nothing were shared, decode
     included. sharing_of_tokens: 1 - unique prompt tokens / prompt tokens.
@@ -110,10 +95,12 @@ def synthesize(
     """
     model = model or ModelSpec.named("llama-3.1-8b")
     device = device or DeviceSpec.named("a100-sxm-80gb")
-    entries = [_named(entry) for entry in mix]
+    entries = [named_entry(entry) for entry in mix]
     names = [name for name, _ in entries]
     _check(names, num_requests, density, sharing, seed)
-    sources = [_open(name, file, num_requests, model, device, seed, tokenizer) for name, file in entries]
+    _check_fit(model, device)
+    opening = Opening(capacity=num_requests, model=model, device=device, seed=seed, tokenizer=tokenizer)
+    sources = [opening.source(name, file) for name, file in entries]
     pools = [source.pool for source in sources]
     counts = choose_counts(names, pools, num_requests, density, sharing)
     parts = [pool.first(count) for pool, count in zip(pools, counts, strict=True)]
@@ -131,18 +118,6 @@ def synthesize(
         "tp": device.tp,
     }
     return Synthesis(trace, lengths, _figures(trace, origins, model, device), settings)
-
-
-def _named(entry: str) -> tuple[str, str | None]:
-    """Name and file; a generator has no file."""
-    name, equals, file = entry.partition("=")
-    if not name or (equals and not file):
-        raise UserError(f"mix {entry} is not NAME or NAME=[FORMAT:]FILE")
-    if not equals and name not in GENERATORS:
-        raise UserError(
-            f"mix {name}: no generator is named that; use one of {', '.join(GENERATORS)}, or give a file as {name}=FILE"
-        )
-    return name, file if equals else None
 
 
 def _check(names: Sequence[str], num_requests: int, density: float | None, sharing: float | None, seed: int) -> None:
@@ -163,42 +138,11 @@ def _check(names: Sequence[str], num_requests: int, density: float | None, shari
         raise UserError(f"seed is {seed}; it must be 0 or more")
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One entry of a mix, opened. `origin` and `num_dropped` are as in `SourceFigures`."""
-
-    name: str
-    origin: str
-    pool: Pool
-    num_dropped: int = 0
-
-    def figures(self, part: Trace | LengthTrace) -> SourceFigures:
-        """`part`: what a workload has of it."""
-        return SourceFigures(
-            name=self.name,
-            origin=self.origin,
-            num_requests=part.num_requests,
-            prompt_tokens=int(part.prompt_lens.sum(dtype=np.int64)),
-            output_tokens=int(part.output_lengths.sum(dtype=np.int64)),
-            num_dropped=self.num_dropped,
-        )
-
-
-def _open(
-    name: str,
-    file: str | None,
-    capacity: int,
-    model: ModelSpec,
-    device: DeviceSpec,
-    seed: int,
-    tokenizer: str | None,
-) -> _Source:
-    """What is drawn depends on the seed, the name and the file, not on the other sources."""
-    rng = np.random.default_rng([seed, marker_of(name)])
-    if file is None:
-        return _Source(name, "generator", drawn(GENERATORS[name], name, capacity, CostModel(model, device), rng))
-    trace = read_source(file, name=name, tokenizer=tokenizer)
-    return _Source(name, file, in_passes(trace, name, capacity, model, device, rng), trace.num_dropped)
+def _check_fit(model: ModelSpec, device: DeviceSpec) -> None:
+    try:
+        CostModel(model, device).kv_capacity_tokens()
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _interleaved(parts: Sequence[Trace | LengthTrace], seed: int) -> tuple[Trace, LengthTrace | None]:
@@ -215,10 +159,7 @@ def _figures(
     trace: Trace, sources: tuple[SourceFigures, ...], model: ModelSpec, device: DeviceSpec
 ) -> SynthesisFigures:
     """As the planner finds them, with all output lengths known."""
-    try:
-        report = plan(trace.tokens, trace.offsets, trace.output_lengths, model=model, device=device).report
-    except ValueError as error:  # such as a model that does not fit the device
-        raise UserError(str(error)) from error
+    report = plan(trace.tokens, trace.offsets, trace.output_lengths, model=model, device=device).report
     unshared = compute_s(CostModel(model, device), trace.prompt_lens, trace.output_lengths).sum()
     return SynthesisFigures(
         num_requests=trace.num_requests,

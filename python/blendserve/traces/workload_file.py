@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blendserve.errors import UserError
-from blendserve.io.arrow_tokens import TOKEN_COLUMNS, flat_lists, open_ipc, require_pyarrow
+from blendserve.io.arrow_tokens import TOKEN_COLUMNS, open_ipc, require_pyarrow
 from blendserve.io.fields import MAX_INT32
 from blendserve.traces.length_trace import NO_GROUP, LengthTrace
 from blendserve.traces.trace import Trace
+from blendserve.traces.workload_columns import (
+    bool_column,
+    int32_column,
+    required_int32,
+    source_column,
+    token_column,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +34,6 @@ WORKLOAD_SUFFIXES = (".arrow", ".feather", ".parquet")
 _VERSION = "1"
 _VERSION_KEY = b"blendserve.workload"
 _SEED_KEY = b"blendserve.token_seed"
-_MAX_SOURCES = 2**15 - 1
 
 
 def write_workload(path: str | Path, trace: Trace | LengthTrace, metadata: Mapping[str, str] | None = None) -> None:
@@ -70,19 +75,27 @@ def read_workload(path: str, name: str) -> Trace | LengthTrace:
         raise UserError(f"workload {path} is of version {version}; this blendserve reads version {_VERSION}")
     if table.num_rows == 0:
         raise UserError(f"workload {path} has no rows; give one request a row")
-    shared = {
-        "output_lengths": _required_int32(path, table, "output_len", low=1),
-        "is_known": _is_known(path, table),
-        **dict(zip(("sources", "source"), _sources(path, table, name), strict=True)),
+    shared: dict[str, Any] = {
+        "output_lengths": required_int32(path, table, "output_len", low=1),
+        "is_known": bool_column(path, table, "is_known"),
+        **dict(zip(("sources", "source"), source_column(path, table, "source", default=name), strict=True)),
     }
-    token_column = next((column for column in TOKEN_COLUMNS if column in table.column_names), None)
-    if token_column is not None:
-        return _trace(path, table, token_column, shared)
+    prompts = next((column for column in TOKEN_COLUMNS if column in table.column_names), None)
+    if prompts is not None:
+        tokens, offsets = token_column(path, table, prompts)
+        return Trace(tokens=tokens, offsets=offsets, **shared)
     if "prompt_len" not in table.column_names:
         raise UserError(
             f"workload {path} has no column {TOKEN_COLUMNS[0]} or prompt_len, but {', '.join(table.column_names)}"
         )
-    return _length_trace(path, table, shared, int(metadata.get(_SEED_KEY, b"0")))
+    return _length_trace(path, table, shared, _token_seed(path, metadata))
+
+
+def _token_seed(path: str, metadata: Mapping[bytes, bytes]) -> int:
+    seed = metadata.get(_SEED_KEY, b"0")
+    if not seed.isdigit():
+        raise UserError(f"workload {path}: {_SEED_KEY.decode()} is {seed.decode()!r}; it must be an integer, 0 or more")
+    return int(seed)
 
 
 def _token_column(trace: Trace) -> dict[str, Any]:
@@ -129,94 +142,16 @@ def _is_parquet(path: str) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def _trace(path: str, table: pa.Table, token_column: str, shared: dict[str, Any]) -> Trace:
-    import pyarrow as pa
-
-    kind = table.schema.field(token_column).type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not is_list or not pa.types.is_integer(kind.value_type):
-        raise UserError(f"workload {path}: column `{token_column}` is {kind}; it must be a list of integers")
-    tokens, offsets = flat_lists(path, token_column, table.column(token_column))
-    if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) <= MAX_INT32:
-        raise UserError(
-            f"workload {path} holds token ids from {tokens.min()} to {tokens.max()}; an id is 0 to {MAX_INT32}"
-        )
-    return Trace(tokens=tokens.astype(np.int32, copy=False), offsets=offsets, **shared)
-
-
 def _length_trace(path: str, table: pa.Table, shared: dict[str, Any], token_seed: int) -> LengthTrace:
-    groups = _int32(path, table, "prefix_group", low=0, null=NO_GROUP)
-    prefix_lens = _int32(path, table, "prefix_len", low=0, null=0)
+    groups = int32_column(path, table, "prefix_group", low=0, null=NO_GROUP)
+    prefix_lens = int32_column(path, table, "prefix_len", low=0, null=0)
     num_rows = table.num_rows
     if groups is None or prefix_lens is None:
         groups, prefix_lens = np.full(num_rows, NO_GROUP, dtype=np.int32), np.zeros(num_rows, dtype=np.int32)
     return LengthTrace(
-        prompt_lens=_required_int32(path, table, "prompt_len", low=1),
+        prompt_lens=required_int32(path, table, "prompt_len", low=1),
         prefix_group=groups,
         prefix_lens=np.where(groups == NO_GROUP, 0, prefix_lens).astype(np.int32),
         token_seed=token_seed,
         **shared,
     )
-
-
-def _required_int32(path: str, table: pa.Table, name: str, low: int) -> NDArray[np.int32]:
-    numbers = _int32(path, table, name, low=low, null=None)
-    if numbers is None:
-        raise UserError(f"workload {path} has no column {name}, but {', '.join(table.column_names)}; add it")
-    return numbers
-
-
-def _int32(path: str, table: pa.Table, name: str, *, low: int, null: int | None) -> NDArray[np.int32] | None:
-    """The column, with `null` in place of nulls; None for that: there must be none. None without such a column."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if name not in table.column_names:
-        return None
-    column = table.column(name)
-    if not pa.types.is_integer(column.type):
-        raise UserError(f"workload {path}: column `{name}` is {column.type}; it must be of integers")
-    if column.null_count and null is None:
-        row = pc.index(column.is_null(), True).as_py()
-        raise UserError(f"workload {path}: row {row} of `{name}` is null; give {low} or more")
-    is_null = column.is_null().to_numpy()
-    numbers = pc.fill_null(column, 0).to_numpy()
-    wrong = ~is_null & ((numbers < low) | (numbers > MAX_INT32))
-    if np.any(wrong):
-        row = int(np.argmax(wrong))
-        raise UserError(f"workload {path}: row {row} of `{name}` is {numbers[row]}; give {low} to {MAX_INT32}")
-    values: NDArray[np.int32] = np.where(is_null, 0 if null is None else null, numbers).astype(np.int32)
-    return values
-
-
-def _is_known(path: str, table: pa.Table) -> NDArray[np.bool_]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if "is_known" not in table.column_names:
-        return np.zeros(table.num_rows, dtype=np.bool_)
-    column = table.column("is_known")
-    if not pa.types.is_boolean(column.type):
-        raise UserError(f"workload {path}: column `is_known` is {column.type}; it must be bool")
-    known: NDArray[np.bool_] = pc.fill_null(column, False).to_numpy()
-    return known
-
-
-def _sources(path: str, table: pa.Table, name: str) -> tuple[tuple[str, ...], NDArray[np.int16]]:
-    import pyarrow as pa
-
-    if "source" not in table.column_names:
-        return (name,), np.zeros(table.num_rows, dtype=np.int16)
-    column = table.column("source")
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    if not pa.types.is_string(column.type.value_type) and not pa.types.is_large_string(column.type.value_type):
-        raise UserError(f"workload {path}: column `source` is {column.type}; it must hold names")
-    column = column.unify_dictionaries()
-    names = tuple(column.chunk(0).dictionary.to_pylist())
-    index = np.concatenate([chunk.indices.fill_null(len(names)).to_numpy() for chunk in column.chunks])
-    if column.null_count:
-        names = (*names, name)
-    if len(names) > _MAX_SOURCES:
-        raise UserError(f"workload {path} has {len(names)} sources; give at most {_MAX_SOURCES}")
-    return names, index.astype(np.int16)

@@ -138,7 +138,11 @@ def test_density_is_meant_for_the_model_and_device_given() -> None:
         (["mmlu"], {"seed": -1}, "seed is -1; it must be 0 or more"),
         (["burstgpt", "openvid"], {"sharing": 0.5}, "sharing 0.5 cannot be reached: these sources reach "),
         (["burstgpt", "openvid"], {"density": 90.0}, "density 90 cannot be reached: these sources reach 0.0"),
-        (["mmlu"], {"device": bs.DeviceSpec.named("a100-sxm-80gb"), "model": bs.ModelSpec.named("deepseek-67b")}, ""),
+        (
+            ["mmlu"],
+            {"device": bs.DeviceSpec.named("a100-sxm-80gb"), "model": bs.ModelSpec.named("deepseek-67b")},
+            "deepseek-67b needs 134.8 GB for",
+        ),
     ],
 )
 def test_what_cannot_be_mixed_is_named(mix: list[str], options: dict[str, object], complaint: str) -> None:

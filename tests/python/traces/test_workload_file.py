@@ -124,10 +124,14 @@ def test_columns_that_cannot_be_are_named(tmp_path: Path, columns: dict[str, Any
         read_trace(path)
 
 
-def test_a_file_of_another_version_or_cut_off_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_other_metadata_or_cut_off_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"
     write_workload(path, lengths_of(9), {"blendserve.workload": "2"})
     with pytest.raises(UserError, match="is of version 2; this blendserve reads version 1"):
+        read_trace(str(path))
+    table = pa.table({"prompt_len": [3], "output_len": [1]}).replace_schema_metadata({"blendserve.token_seed": "-1"})
+    parquet.write_table(table, path)
+    with pytest.raises(UserError, match=r"blendserve\.token_seed is '-1'; it must be an integer, 0 or more"):
         read_trace(str(path))
     write_workload(path, lengths_of(9))
     path.write_bytes(path.read_bytes()[:100])
