@@ -5,6 +5,7 @@ from __future__ import annotations
 from blendserve.simulation.results import SimulatedRun, SimulationReport, WorkloadFigures
 from blendserve.simulation.simulator import DEFAULT_SCHEDULES, EXECUTIONS, SCHEDULES, simulate
 from blendserve.simulation.told_lengths import LENGTHS
+from blendserve.simulation.verdict import binding, verdict
 
 __all__ = [
     "DEFAULT_SCHEDULES",
@@ -14,5 +15,7 @@ __all__ = [
     "SimulatedRun",
     "SimulationReport",
     "WorkloadFigures",
+    "binding",
     "simulate",
+    "verdict",
 ]

@@ -21,6 +21,8 @@ side, memory_tokens_s."""
 class WorkloadFigures:
     """Of the requests that were run. docs/metrics.md defines every field.
 
+    sources: name -> number of requests.
+    dropped_rows: of the files, because they are no requests (`Trace.num_dropped`).
     skipped_requests: left out, because prompt and output do not fit the KV cache even alone.
     over_context_requests: run, although they are longer than the model's context.
     """
@@ -31,6 +33,8 @@ class WorkloadFigures:
     sharing_ratio_optimal: float
     sharing_ratio_reachable: float
     density: float
+    sources: dict[str, int]
+    dropped_rows: int
     skipped_requests: int
     over_context_requests: int
 

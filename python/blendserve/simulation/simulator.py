@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blendserve._core import CostModel, PrefixTree, __version__
 from blendserve.config import parse_size
@@ -80,7 +79,7 @@ def simulate(
     if kv_memory is not None:
         device = _with_kv_memory(model, device, kv_memory)
     cost = _cost_model(model, device)
-    job = trace.take(_fitting_rows(trace, cost.kv_capacity_tokens()))
+    job = _fitting(trace, cost.kv_capacity_tokens())
     _check_replicas(dp, job)
 
     on_phase("planning")
@@ -96,7 +95,7 @@ def simulate(
 
     sums = TraceSums.of(tree, job.output_lengths)
     bound = sums.bound(cost, dp)
-    workload = _workload_figures(sums, tree, job, cost, num_skipped=trace.num_requests - job.num_requests)
+    workload = _workload_figures(sums, tree, job, cost, trace)
     names = [(name, how) for how in executions for name in schedule_names]
     runs = []
     for index, (schedule, how) in enumerate(names):
@@ -135,6 +134,7 @@ def simulate(
             "seed": seed,
             "max_batch_tokens": max_batch_tokens,
             "counts_scheduling": counts_scheduling,
+            "beta": device.beta,
         },
     )
 
@@ -182,8 +182,8 @@ def _cost_model(model: ModelSpec, device: DeviceSpec) -> CostModel:
     return cost
 
 
-def _fitting_rows(trace: Trace, capacity_tokens: int) -> NDArray[np.int64]:
-    """Those whose prompt and output fit the KV cache."""
+def _fitting(trace: Trace, capacity_tokens: int) -> Trace:
+    """The requests whose prompt and output fit the KV cache."""
     if trace.num_requests == 0:
         raise UserError("the trace has no requests; give at least one")
     empty = np.flatnonzero(trace.prompt_lens == 0)
@@ -195,7 +195,7 @@ def _fitting_rows(trace: Trace, capacity_tokens: int) -> NDArray[np.int64]:
             f"none of the {trace.num_requests} requests fits the KV cache of {capacity_tokens} tokens, prompt and "
             "output together; give more KV memory or another device"
         )
-    return rows
+    return trace if len(rows) == trace.num_requests else trace.take(rows)
 
 
 def _cut(whole: Replica, job: Trace, told: ToldLengths, model: ModelSpec, device: DeviceSpec, dp: int) -> list[Replica]:
@@ -204,9 +204,8 @@ def _cut(whole: Replica, job: Trace, told: ToldLengths, model: ModelSpec, device
     return [Replica(job.take(part), told.take(part), model, device) for part in rows]
 
 
-def _workload_figures(
-    sums: TraceSums, tree: PrefixTree, job: Trace, cost: CostModel, *, num_skipped: int
-) -> WorkloadFigures:
+def _workload_figures(sums: TraceSums, tree: PrefixTree, job: Trace, cost: CostModel, trace: Trace) -> WorkloadFigures:
+    """`job` is what is run of `trace`."""
     total_lens = job.prompt_lens + job.output_lengths
     max_context = cost.model.max_context
     return WorkloadFigures(
@@ -216,7 +215,9 @@ def _workload_figures(
         sharing_ratio_optimal=tree.sharing_ratio,
         sharing_ratio_reachable=reachable_tokens(tree, BLOCK_SIZE) / sums.prompt_tokens,
         density=sums.density(cost),
-        skipped_requests=num_skipped,
+        sources=dict(zip(job.sources, np.bincount(job.source, minlength=len(job.sources)).tolist(), strict=True)),
+        dropped_rows=trace.num_dropped,
+        skipped_requests=trace.num_requests - job.num_requests,
         over_context_requests=0 if max_context is None else int(np.count_nonzero(total_lens > max_context)),
     )
 
