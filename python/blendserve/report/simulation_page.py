@@ -31,14 +31,17 @@ h2 { font-size: 1.1rem; margin: 0 0 .8rem; }
 h2 small { font-weight: 400; color: var(--soft); font-size: .9rem; }
 .verdict { font-size: 1.1rem; margin: .2rem 0 1.2rem; }
 .note { color: var(--soft); font-size: .85rem; max-width: 62rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem 1.5rem; margin: 0 0 1.4rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem 1.2rem;
+  margin: 0 0 1.4rem; }
+dl div { display: flex; flex-direction: column; justify-content: space-between; }
 dt { color: var(--soft); font-size: .8rem; }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; margin-bottom: .6rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .35rem .7rem; white-space: nowrap; border-bottom: 1px solid var(--grid); }
-th { font-size: .8rem; color: var(--soft); font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; background: var(--paper); }
+th { white-space: normal; font-size: .8rem; color: var(--soft); font-weight: 600; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0;
+  background: var(--paper); }
 tr.best td { font-weight: 600; }
 td.bar { min-width: 9rem; }
 td.bar div { height: .45rem; background: var(--grid); border-radius: .2rem; overflow: hidden; }
@@ -46,13 +49,13 @@ td.bar div i { display: block; height: 100%; background: var(--plain); }
 tr.best td.bar div i { background: var(--ink); }
 section { background: var(--card); border-radius: .5rem; padding: 1rem clamp(.7rem, 2vw, 1.2rem); margin-top: 1.2rem; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1.1rem 1.6rem;
-  margin-top: 1.1rem; }
+  margin-top: 1.1rem; align-items: end; }
 """
 
 _HOW_TO_READ = (
-    "All runs have the same axes, so that they can be compared. A step runs matrix products (compute) and reads the KV "
-    "cache for decoding (memory); overlapped, it takes about as long as the longer of the two. A good schedule keeps both "
-    "lines level and close to each other until the end; the dashed line is the practical optimum, which no schedule can beat."
+    "A step runs matrix products (compute) and reads the KV cache for decoding (memory); overlapped, it takes about as "
+    "long as the longer of the two. A good schedule keeps both lines level and close to each other until the end. No "
+    "schedule can end before the practical optimum. All runs have the same axes, but for the time of a step."
 )
 
 
@@ -102,8 +105,8 @@ def _facts(report: SimulationReport) -> str:
 def _table(report: SimulationReport) -> str:
     first = report.runs[0]
     names = [
-        "Schedule", "Time", "Tokens/s", "Of the practical optimum", "", "Sharing kept", "Preemptions",
-        f"Speed-up over {first.schedule}",
+        "Schedule", "Time", f"Speed-up over {_name(report, first)}", "Of the practical optimum", "", "Tokens/s",
+        "Sharing kept", "Preemptions",
     ]  # fmt: skip
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     best = min(run.total_s for run in report.runs)
@@ -116,12 +119,12 @@ def _row(report: SimulationReport, run: SimulatedRun, first: SimulatedRun, *, is
     cells = [
         f"<td>{escape(_name(report, run))}</td>",
         f"<td>{duration(run.total_s)}</td>",
-        f"<td>{run.throughput_tok_s:,.0f}</td>",
+        f"<td>{first.total_s / run.total_s:.2f}x</td>",
         f"<td>{share}</td>",
         f'<td class="bar"><div><i style="width: {share}"></i></div></td>',
+        f"<td>{run.throughput_tok_s:,.0f}</td>",
         f"<td>{run.sharing_fraction_of_optimal:.1%}</td>",
         f"<td>{run.preemptions:,}</td>",
-        f"<td>{first.total_s / run.total_s:.2f}x</td>",
     ]
     return f"<tr{' class=best' if is_best else ''}>{''.join(cells)}</tr>"
 
@@ -137,9 +140,7 @@ def _notes(report: SimulationReport) -> str:
     if workload.skipped_requests:
         notes.append(f"{workload.skipped_requests:,} requests do not fit the KV cache even alone and are left out.")
     if workload.over_context_requests:
-        notes.append(
-            f"{workload.over_context_requests:,} requests are longer than the model's context; they run all the same."
-        )
+        notes.append(f"{workload.over_context_requests:,} requests are longer than the model's context; they run.")
     if report.settings["dp"] > 1:
         notes.append("The charts show the slowest replica of each run.")
     notes.append(f"Simulated by blendserve {report.settings['version']}, seed {report.settings['seed']}.")

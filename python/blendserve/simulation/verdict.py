@@ -15,8 +15,11 @@ _BALANCED = 1.25  # the longer of compute and memory time / the shorter, up to w
 
 
 def binding(report: SimulationReport) -> Binding:
-    """What the practical optimum is made of. steps: reading the weights in every step, of which the longest output, or a
-    KV cache too small for more requests at once, asks for so many."""
+    """What the practical optimum is made of.
+
+    steps: reading the weights in every step, of which the longest output, or a KV cache too small for more requests at
+    once, asks for so many.
+    """
     bound = report.bound
     shorter, longer = sorted((bound.t_comp_s, bound.t_mem_s))
     if bound.practical_s > (longer + report.settings["beta"] * shorter) * 1.001:
