@@ -110,7 +110,7 @@ def _shared_so_far(run: SimulatedRun) -> Floats:
 
 
 def _suffixed(symbol: str) -> Callable[[float], str]:
-    return lambda value: f"{value:g} {symbol}"
+    return lambda value: f"{value:g} {symbol}" if value else "0"
 
 
 def _thousands(tokens: float) -> str:

@@ -31,9 +31,8 @@ h2 { font-size: 1.1rem; margin: 0 0 .8rem; }
 h2 small { font-weight: 400; color: var(--soft); font-size: .9rem; }
 .verdict { font-size: 1.1rem; margin: .2rem 0 1.2rem; }
 .note { color: var(--soft); font-size: .85rem; max-width: 62rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem 1.2rem;
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem 1.2rem;
   margin: 0 0 1.4rem; }
-dl div { display: flex; flex-direction: column; justify-content: space-between; }
 dt { color: var(--soft); font-size: .8rem; }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; margin-bottom: .6rem; }
@@ -48,8 +47,10 @@ td.bar div { height: .45rem; background: var(--grid); border-radius: .2rem; over
 td.bar div i { display: block; height: 100%; background: var(--plain); }
 tr.best td.bar div i { background: var(--ink); }
 section { background: var(--card); border-radius: .5rem; padding: 1rem clamp(.7rem, 2vw, 1.2rem); margin-top: 1.2rem; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17rem, 100%), 1fr)); gap: 1.1rem 1.6rem;
-  margin-top: 1.1rem; align-items: end; }
+.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); gap: 1.1rem 1.6rem;
+  margin-top: 1.1rem; }
+.row .name { flex-basis: 100%; }
+.row figcaption { min-height: 3rem; align-content: start; }
 """
 
 _HOW_TO_READ = (
@@ -83,18 +84,18 @@ def _hardware(report: SimulationReport) -> str:
 def _facts(report: SimulationReport) -> str:
     workload, bound, settings = report.workload, report.bound, report.settings
     told = {
-        "sampled": f"unknown but for {settings['sample_rate'] * 100:g} % samples",
-        "hinted": f"known where marked, else {settings['sample_rate'] * 100:g} % samples",
-        "known": "all known before the run",
+        "sampled": f"{settings['sample_rate'] * 100:g} % sampled",
+        "hinted": f"hints, {settings['sample_rate'] * 100:g} % sampled",
+        "known": "all known",
     }
     facts = {
         "Prompt tokens": f"{workload.prompt_tokens:,}",
         "Output tokens": f"{workload.output_tokens:,}",
         "Output lengths": told[settings["lengths"]],
-        "Prompt tokens that can be shared": f"{workload.sharing_ratio_reachable:.1%}",
-        "Density (compute / memory time)": f"{workload.density:.3g}",
-        "Compute time, at least": duration(bound.t_comp_s),
-        "Memory time, at least": duration(bound.t_mem_s),
+        "Reachable sharing": f"{workload.sharing_ratio_reachable:.1%}",
+        "Compute / memory time": f"{workload.density:.3g}",
+        "Least compute time": duration(bound.t_comp_s),
+        "Least memory time": duration(bound.t_mem_s),
         "Practical optimum": duration(bound.practical_s),
         "KV cache" + (" of a replica" if settings["dp"] > 1 else ""): f"{report.kv_capacity_tokens:,} tokens",
     }
