@@ -35,11 +35,11 @@ def _facts(report: SimulationReport) -> dict[str, str]:
         f"{workload.output_tokens:,} output tokens",
     }
     if workload.dropped_rows:
-        facts["dropped"] = f"{workload.dropped_rows:,} rows of the files are no requests"
+        facts["dropped"] = f"{workload.dropped_rows:,} of the rows read, which are no requests"
     if workload.skipped_requests:
-        facts["left out"] = f"{workload.skipped_requests:,} requests that do not fit the KV cache even alone"
+        facts["left out"] = f"{workload.skipped_requests:,} of the requests, which do not fit the KV cache even alone"
     if workload.over_context_requests:
-        facts["context"] = f"{workload.over_context_requests:,} requests are longer than the model's context; they run"
+        facts["context"] = f"exceeded by {workload.over_context_requests:,} of the requests, and not applied"
     facts["lengths"] = _lengths(report)
     facts["density"] = f"{workload.density:.3g}; {_BINDINGS[binding(report)]}"
     facts["sharing"] = (
@@ -61,10 +61,11 @@ def _hardware(report: SimulationReport) -> str:
 
 
 def _lengths(report: SimulationReport) -> str:
-    rate = report.settings["sample_rate"]
+    workload = report.workload
+    samples = f"{workload.num_samples:,} samples, {workload.num_samples / workload.num_requests:.1%} of the requests"
     return {
-        "sampled": f"unknown but for samples, {rate * 100:g} % of the requests",
-        "hinted": f"of requests marked as known, and of samples, {rate * 100:g} % of the requests",
+        "sampled": f"unknown but for {samples}",
+        "hinted": f"of requests marked as known, and of {samples}",
         "known": "all known before the run",
     }[report.settings["lengths"]]
 

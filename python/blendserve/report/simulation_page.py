@@ -83,9 +83,10 @@ def _hardware(report: SimulationReport) -> str:
 
 def _facts(report: SimulationReport) -> str:
     workload, bound, settings = report.workload, report.bound, report.settings
+    samples = f"{workload.num_samples:,} sampled"
     told = {
-        "sampled": f"{settings['sample_rate'] * 100:g} % sampled",
-        "hinted": f"hints, {settings['sample_rate'] * 100:g} % sampled",
+        "sampled": samples,
+        "hinted": f"hints, {samples}",
         "known": "all known",
     }
     facts = {
@@ -139,9 +140,13 @@ def _notes(report: SimulationReport) -> str:
     workload = report.workload
     notes = [_HOW_TO_READ]
     if workload.skipped_requests:
-        notes.append(f"{workload.skipped_requests:,} requests do not fit the KV cache even alone and are left out.")
+        notes.append(
+            f"Left out, because they do not fit the KV cache even alone: {workload.skipped_requests:,} requests."
+        )
     if workload.over_context_requests:
-        notes.append(f"{workload.over_context_requests:,} requests are longer than the model's context; they run.")
+        notes.append(
+            f"Longer than the model's context, which is not applied: {workload.over_context_requests:,} requests."
+        )
     if report.settings["dp"] > 1:
         notes.append("The charts show the slowest replica of each run.")
     notes.append(f"Simulated by blendserve {report.settings['version']}, seed {report.settings['seed']}.")

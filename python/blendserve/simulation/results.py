@@ -23,6 +23,7 @@ class WorkloadFigures:
 
     sources: name -> number of requests.
     dropped_rows: of the files, because they are no requests (`Trace.num_dropped`).
+    num_samples: requests whose lengths are sampled.
     skipped_requests: left out, because prompt and output do not fit the KV cache even alone.
     over_context_requests: run, although they are longer than the model's context.
     """
@@ -34,6 +35,7 @@ class WorkloadFigures:
     sharing_ratio_reachable: float
     density: float
     sources: dict[str, int]
+    num_samples: int
     dropped_rows: int
     skipped_requests: int
     over_context_requests: int

@@ -95,7 +95,7 @@ def simulate(
 
     sums = TraceSums.of(tree, job.output_lengths)
     bound = sums.bound(cost, dp)
-    workload = _workload_figures(sums, tree, job, cost, trace)
+    workload = _workload_figures(sums, tree, job, cost, trace, told)
     names = [(name, how) for how in executions for name in schedule_names]
     runs = []
     for index, (schedule, how) in enumerate(names):
@@ -204,7 +204,9 @@ def _cut(whole: Replica, job: Trace, told: ToldLengths, model: ModelSpec, device
     return [Replica(job.take(part), told.take(part), model, device) for part in rows]
 
 
-def _workload_figures(sums: TraceSums, tree: PrefixTree, job: Trace, cost: CostModel, trace: Trace) -> WorkloadFigures:
+def _workload_figures(
+    sums: TraceSums, tree: PrefixTree, job: Trace, cost: CostModel, trace: Trace, told: ToldLengths
+) -> WorkloadFigures:
     """`job` is what is run of `trace`."""
     total_lens = job.prompt_lens + job.output_lengths
     max_context = cost.model.max_context
@@ -216,6 +218,7 @@ def _workload_figures(sums: TraceSums, tree: PrefixTree, job: Trace, cost: CostM
         sharing_ratio_reachable=reachable_tokens(tree, BLOCK_SIZE) / sums.prompt_tokens,
         density=sums.density(cost),
         sources=dict(zip(job.sources, np.bincount(job.source, minlength=len(job.sources)).tolist(), strict=True)),
+        num_samples=int(told.is_first.sum()),
         dropped_rows=trace.num_dropped,
         skipped_requests=trace.num_requests - job.num_requests,
         over_context_requests=0 if max_context is None else int(np.count_nonzero(total_lens > max_context)),

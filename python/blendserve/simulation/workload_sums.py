@@ -18,8 +18,8 @@ class TraceSums:
     """Of n requests with p prompt and d output tokens each; docs/performance_model.md has what is made of them.
 
     unique_prompt_squares: sum of end**2 - begin**2 over the segments of the prefix tree.
-    decode_steps: sum of d - 1. kv_reads: tokens of KV that they read; unshared_kv_reads: no other request has them.
-    request_decode_steps, request_kv_reads: int64 [n], of each request.
+    unshared_kv_reads: tokens of KV that decode steps read and no other request has.
+    request_decode_steps, request_kv_reads: int64 [n], d - 1 of each request, and the tokens of KV that these read.
     """
 
     num_requests: int

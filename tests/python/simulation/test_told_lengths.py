@@ -55,3 +55,4 @@ def test_all_three_can_be_run() -> None:
         report = bs.simulate(half_known_trace(), model=MODEL, device=DEVICE, schedules="blend", lengths=lengths, dp=2)
         assert report.runs[0].lengths == lengths
         assert report.workload.num_requests == NUM_REQUESTS
+        assert (report.workload.num_samples == 0) == (lengths == "known")
