@@ -1,7 +1,7 @@
 """blendserve: offline batch inference that blends compute-heavy and memory-heavy requests.
 
 `import blendserve` needs numpy only. The engine (`LLM`) is imported at first use and needs `blendserve[engine]`;
-what reads and makes traces is imported at first use too.
+what reads, makes and simulates traces is imported at first use too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from blendserve.specs import DeviceSpec, ModelSpec
 
 if TYPE_CHECKING:
     from blendserve.llm import LLM
+    from blendserve.simulation import simulate
     from blendserve.synthesis import synthesize
     from blendserve.traces import Trace, read_trace
 
@@ -49,12 +50,14 @@ __all__ = [
     "choose_samples",
     "plan",
     "read_trace",
+    "simulate",
     "synthesize",
 ]
 
 _AT_FIRST_USE = {
     "Trace": "blendserve.traces",
     "read_trace": "blendserve.traces",
+    "simulate": "blendserve.simulation",
     "synthesize": "blendserve.synthesis",
 }
 

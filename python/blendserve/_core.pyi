@@ -175,6 +175,9 @@ class StepScheduler:
         seed: int = 0,
         max_new_tokens: NDArray[np.int32] | None = None,
         stop_token_ids: Sequence[int] = ...,
+        execution: str = "overlapped",
+        first_rows: Sequence[int] = ...,
+        safety: float = 1.0,
     ) -> None: ...
     def add_stop_set(self, token_ids: Sequence[int]) -> int: ...
     def add_request(
@@ -422,3 +425,31 @@ class CostModel:
 
 def density(compute_s: float, memory_s: float) -> float: ...
 def partition(memory: float, rho_left: float, rho_right: float, rho_root: float) -> tuple[float, float]: ...
+
+SIMULATED_STOP_TOKEN: Final[int]
+
+class Simulation:
+    @property
+    def total_s(self) -> float: ...
+    @property
+    def compute_s(self) -> float: ...
+    @property
+    def memory_s(self) -> float: ...
+    @property
+    def step_schedule_mean_us(self) -> float: ...
+    @property
+    def step_schedule_p99_us(self) -> float: ...
+    @property
+    def scheduling_s(self) -> float: ...
+    @property
+    def timeline(self) -> dict[str, NDArray[np.float64]]: ...
+
+def simulate(
+    scheduler: StepScheduler,
+    cost: CostModel,
+    output_lengths: NDArray[np.int32],
+    *,
+    execution: str = "overlapped",
+    counts_scheduling: bool = False,
+    timeline_bins: int = 0,
+) -> Simulation: ...

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from blendserve.batch.progress import JobSummary
+from blendserve.simulation import SimulatedRun, WorkloadFigures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-COMMANDS = ["run", "plan", "synthesize"]
+COMMANDS = ["run", "plan", "simulate", "synthesize"]
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -109,6 +110,7 @@ def test_the_extras_that_the_readme_installs_exist() -> None:
         "docs/metrics.md",
         "docs/performance_model.md",
         "docs/planner.md",
+        "docs/simulator.md",
         "docs/traces.md",
     ],
 )
@@ -132,6 +134,13 @@ def test_the_metrics_page_defines_every_figure_of_the_summary() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     defined = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE))))
     assert {field.name for field in dataclasses.fields(JobSummary)} - defined == set()
+
+
+def test_the_metrics_page_defines_every_figure_of_a_simulation() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    section = page[page.index("## Simulated runs") :]
+    figures = {field.name for cls in (WorkloadFigures, SimulatedRun) for field in dataclasses.fields(cls)}
+    assert figures - {"timeline"} - set(re.findall(r"`(\w+)`", section)) == set()
 
 
 def run_example(example: str, folder: Path) -> list[str]:

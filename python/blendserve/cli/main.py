@@ -9,6 +9,7 @@ import typer
 from blendserve import __version__
 from blendserve.cli.plan import plan
 from blendserve.cli.run import run
+from blendserve.cli.simulate import simulate
 from blendserve.cli.synthesize import synthesize
 
 __all__ = ["app"]
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(plan)
+app.command()(simulate)
 app.command()(synthesize)
 
 

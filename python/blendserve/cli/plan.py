@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -17,6 +14,7 @@ from blendserve.cli.exit_status import FAILED_ROWS, exit_status
 from blendserve.cli.plan_outputs import PlanOutputs
 from blendserve.cli.plan_table import plan_table
 from blendserve.cli.progress import ProgressDisplay
+from blendserve.cli.without_torch import without_torch
 from blendserve.errors import UserError
 from blendserve.io.batch_input import RowError
 from blendserve.io.paths import input_file
@@ -57,9 +55,14 @@ def plan(
         ),
     ] = None,
     hardware: Annotated[
-        str, typer.Option("--hardware", metavar="NAME", help=f"The device: {', '.join(named_devices())}.")
+        str,
+        typer.Option(
+            "--hardware", metavar="NAME|FILE.json", help=f"The device: {', '.join(named_devices())}; or a file."
+        ),
     ] = _DEFAULT_HARDWARE,
-    tp: Annotated[int, typer.Option("--tp", metavar="N", min=1, help="Devices that share the model.")] = 1,
+    tp: Annotated[
+        int | None, typer.Option("--tp", metavar="N", min=1, help="Devices that share the model [default: 1].")
+    ] = None,
     mean_output: Annotated[
         float | None,
         typer.Option(metavar="N", help="Output tokens of a row that tells none, within its max_tokens [default: 256]."),
@@ -98,12 +101,12 @@ def plan(
             split_budget=split_budget,
         )
         with ProgressDisplay(console) as display, input_file(input_path) as source:
-            with _without_torch():
+            with without_torch():
                 planned = job.run(source, display)
             _show_errors(console, planned.prompts.bad_rows)
             if planned.plan is None:
                 raise UserError(f"none of the {planned.prompts.num_rows} rows of {input_path} can be planned")
-            figures = plan_figures(planned, job, hardware=hardware, tp=tp, price_per_hour=price_per_hour)
+            figures = plan_figures(planned, job, hardware=hardware, tp=job.device.tp, price_per_hour=price_per_hour)
             display.phase("writing")
             outputs.write(planned.plan, planned.prompts, source, figures)
         Console().print(plan_table(figures), markup=False, highlight=False, soft_wrap=True)
@@ -121,17 +124,3 @@ def _show_errors(console: Console, errors: Sequence[RowError]) -> None:
 def _require_positive(option: str, value: float | None) -> None:
     if value is not None and not 0 < value < math.inf:
         raise UserError(f"{option} is {value:g}; it must be a positive number")
-
-
-@contextmanager
-def _without_torch() -> Iterator[None]:
-    """transformers imports torch where it finds it, which takes seconds; its tokenizers do without, and it says so."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    if "torch" in sys.modules:
-        yield
-        return
-    sys.modules["torch"] = None  # type: ignore[assignment]  # how Python is told that a module is not there
-    try:
-        yield
-    finally:
-        del sys.modules["torch"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from blendserve.report.units import duration
+
 __all__ = ["plan_table"]
 
 _BALANCED = (0.8, 1.25)  # densities whose two resources are both busy at least four fifths of the time
@@ -26,10 +28,10 @@ def _rows(figures: dict[str, Any]) -> dict[str, str]:
         "prefix sharing": f"{figures['sharing_ratio_planned']:.1%} in the planned order, "
         f"{figures['sharing_ratio_optimal']:.1%} at best ({figures['num_splits']:,} splits)",
         "density": f"{figures['density']:.3g}: {_bound(figures['density'])}",
-        "compute": _duration(figures["t_comp_s"]),
-        "memory": f"{_duration(figures['t_mem_s'])} of reading the KV cache",
-        "ideal": f"{_duration(figures['ideal_s'])}, both at once and perfectly overlapped",
-        "practical": f"{_duration(figures['practical_s'])}, the best that overlapping reaches, "
+        "compute": duration(figures["t_comp_s"]),
+        "memory": f"{duration(figures['t_mem_s'])} of reading the KV cache",
+        "ideal": f"{duration(figures['ideal_s'])}, both at once and perfectly overlapped",
+        "practical": f"{duration(figures['practical_s'])}, the best that overlapping reaches, "
         "weights read in every step",
         "predicted": f"{figures['predicted_hours']:.3g} hours",
     }
@@ -59,9 +61,3 @@ def _length_sources(counts: dict[str, int], mean_output: float) -> str:
 
 def _amount(cost: float) -> str:
     return f"{cost:,.2f}" if cost >= 1 else f"{cost:.2g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

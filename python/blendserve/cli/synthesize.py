@@ -51,9 +51,11 @@ def synthesize(
         str, typer.Option(metavar="DIR|NAME", help="The model that density and sharing are meant for.")
     ] = _DEFAULT_MODEL,
     hardware: Annotated[
-        str, typer.Option(metavar="NAME", help=f"The device: {', '.join(named_devices())}.")
+        str, typer.Option(metavar="NAME|FILE.json", help=f"The device: {', '.join(named_devices())}; or a file.")
     ] = _DEFAULT_HARDWARE,
-    tp: Annotated[int, typer.Option("--tp", metavar="N", min=1, help="Devices that share the model.")] = 1,
+    tp: Annotated[
+        int | None, typer.Option("--tp", metavar="N", min=1, help="Devices that share the model [default: 1].")
+    ] = None,
 ) -> None:
     """Mix traces to a workload of a given density and prefix sharing, for `simulate` and benchmarks."""
     console = Console(stderr=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from blendserve.errors import UserError
 from blendserve.models import resolve_model
 from blendserve.models.default_model import DEFAULT_MODEL_NAME
-from blendserve.specs import DeviceSpec, ModelSpec
+from blendserve.specs import DeviceSpec, ModelSpec, read_device, with_tp
 
 __all__ = ["PlannedModel", "named_device"]
 
@@ -39,9 +39,15 @@ class PlannedModel:
         return cls(name, spec, tokenizer or DEFAULT_MODEL_NAME)
 
 
-def named_device(name: str, tp: int) -> DeviceSpec:
-    """Raises `UserError` that lists the known devices."""
+def named_device(name: str, tp: int | None) -> DeviceSpec:
+    """A known device, or that of a JSON file; `tp` None is what the file says, else 1.
+
+    Raises `UserError` that lists the known devices, or says what is wrong with the file.
+    """
+    if name.endswith(".json"):
+        device = read_device(name)
+        return device if tp is None else with_tp(device, tp)
     try:
-        return DeviceSpec.named(name, tp=tp)
+        return DeviceSpec.named(name, tp=tp or 1)
     except ValueError as error:
         raise UserError(f"--hardware {name}: {error}") from None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blendserve._core import CostModel, PlanCore
 from blendserve.errors import UserError
 from blendserve.planning.report import PlanReport
-from blendserve.specs import DeviceSpec, ModelSpec
+from blendserve.specs import DeviceSpec, ModelSpec, device_fields
 
 __all__ = ["load", "save"]
 
@@ -36,19 +36,6 @@ _MODEL_FIELDS = (
     "cascade_attention",
     "max_context",
 )
-_DEVICE_FIELDS = (
-    "name",
-    "flops_4_byte",
-    "flops_2_byte",
-    "flops_1_byte",
-    "bandwidth",
-    "memory_bytes",
-    "tp",
-    "beta",
-    "num_nano_batches",
-    "token_tile",
-    "kv_memory_bytes",
-)
 
 
 PlanParts = tuple[PlanCore, ModelSpec, DeviceSpec, NDArray[np.int32], PlanReport]
@@ -65,7 +52,7 @@ def save(
     header = {
         "format": _FORMAT,
         "model": {name: getattr(model, name) for name in _MODEL_FIELDS},
-        "device": {name: getattr(device, name) for name in _DEVICE_FIELDS},
+        "device": device_fields(device),
         "report": dataclasses.asdict(report),
     }
     arrays = {name: getattr(core, name) for name in _ARRAYS}

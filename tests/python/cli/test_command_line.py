@@ -19,6 +19,12 @@ PLAN_OPTIONS = {
     "--json", "--plot", "--save", "--split-budget", "--help",
 }  # fmt: skip
 
+SIMULATE_OPTIONS = {
+    "--trace", "--model", "--hardware", "--tp", "--schedule", "--execution", "--lengths", "--sample-rate",
+    "--mean-output", "--dp", "--seed", "--max-batch-tokens", "--kv-memory", "--count-scheduling", "--json", "--report",
+    "--help",
+}  # fmt: skip
+
 SYNTHESIZE_OPTIONS = {
     "--output", "--mix", "--density", "--sharing", "--requests", "--seed", "--model", "--hardware", "--tp", "--help",
 }  # fmt: skip
@@ -55,6 +61,14 @@ def test_the_help_of_plan_lists_every_option_and_the_devices(monkeypatch: pytest
     assert ended.code == 0
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == PLAN_OPTIONS
     assert "h100-sxm-80gb" in ended.out.decode()
+
+
+def test_the_help_of_simulate_lists_every_option_and_the_schedules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = invoke("simulate", "--help")
+    assert ended.code == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == SIMULATE_OPTIONS
+    assert "blend, paper, dfs, random, fcfs" in ended.out.decode()
 
 
 def test_the_help_of_synthesize_lists_every_option_and_the_generators(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,26 @@
+"""Amounts of time in units that people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["TimeUnit", "duration"]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeUnit:
+    symbol: str
+    seconds: float
+
+    @classmethod
+    def of(cls, seconds: float) -> TimeUnit:
+        """The one in which an axis that ends at `seconds` has readable numbers."""
+        if seconds < 120:
+            return cls("s", 1)
+        return cls("min", 60) if seconds < 7200 else cls("h", 3600)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,126 @@
+"""The page of a simulation: what it says, what it draws, and that it needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import blendserve as bs
+import numpy as np
+import pytest
+from blendserve.report.html_chart import Axis, Mark, Series, chart
+from blendserve.report.simulation_page import simulation_page
+from blendserve.report.units import TimeUnit, duration
+from blendserve.simulation import SimulationReport
+from blendserve.traces import LengthTrace
+
+VOID = {"meta", "br"}
+
+
+@pytest.fixture(scope="module")
+def report() -> SimulationReport:
+    lengths = np.tile([[2000, 4], [50, 700]], (200, 1)).astype(np.int32)
+    trace = LengthTrace.unshared("made", lengths[:, 0].copy(), lengths[:, 1].copy()).with_tokens()
+    model, device = bs.ModelSpec.named("llama-3.1-8b"), bs.DeviceSpec.named("a100-sxm-80gb")
+    return bs.simulate(trace, model=model, device=device, schedules=("dfs", "blend"), dp=2)
+
+
+@pytest.fixture(scope="module")
+def page(report: SimulationReport) -> str:
+    return simulation_page(report)
+
+
+class Balance(HTMLParser):
+    """Which tags are open; fails where one closes another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_it_is_whole_html(page: str) -> None:
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert page.startswith("<!DOCTYPE html>")
+
+
+def test_it_needs_nothing_from_elsewhere(page: str) -> None:
+    assert not re.search(r"<script|<link|<img|<iframe|https?:|url\(|@import", page)
+
+
+def test_it_has_the_figures_of_every_run(page: str, report: SimulationReport) -> None:
+    assert "400 requests, llama-3.1-8b on a100-sxm-80gb, 2 replicas" in page
+    for run in report.runs:
+        assert f"<td>{run.schedule}</td><td>{duration(run.total_s)}</td>" in page
+        assert f"<td>{run.practical_optimal_fraction:.1%}</td>" in page
+        assert f"<td>{run.throughput_tok_s:,.0f}</td>" in page
+    assert duration(report.bound.practical_s) in page
+    assert "The charts show the slowest replica of each run." in page
+
+
+def test_every_run_has_its_four_charts(page: str) -> None:
+    for name in ("Time per step (ms)", "KV cache (tokens)", "Running requests", "Prompt tokens shared so far"):
+        assert page.count(f'<span class="name">{name}</span>') == 2
+    assert page.count("practical optimum</span>") == 2
+    assert page.count("memory side</span>") == 1
+    assert page.count("held by running requests</span>") == 1
+    assert "nan" not in page.lower().replace("nano", "")
+
+
+def test_it_is_for_light_and_dark_and_for_any_width(page: str) -> None:
+    assert "prefers-color-scheme: dark" in page
+    assert '<meta name="viewport" content="width=device-width' in page
+
+
+def test_names_are_escaped(report: SimulationReport) -> None:
+    report.settings["model"], kept = "<b>&", report.settings["model"]
+    try:
+        assert "<b>&" not in simulation_page(report)
+    finally:
+        report.settings["model"] = kept
+
+
+def test_a_chart_is_drawn_where_its_values_are() -> None:
+    x, y = Axis.to(10.0), Axis.to(100.0)
+    drawn = chart(
+        "Load (%)",
+        np.array([0.0, 5.0, 10.0]),
+        [Series("a", np.array([50.0, 25.0]), "--one", "area"), Series("b", np.array([25.0, 400.0]), "--two", "area")],
+        x=x,
+        y=y,
+        marks=[Mark("end", 2.5, "--ink", is_time=True), Mark("most", 75.0, "--ink")],
+        height="5rem",
+    )
+    assert re.findall(r' d="([^"]+)"', drawn)[1:] == [
+        "M0.0 50.00H500.0V75.00H1000.0L1000.0 100.00H500.0V100.00H0.0Z",
+        "M0.0 25.00H500.0V0.00H1000.0L1000.0 75.00H500.0V50.00H0.0Z",
+        "M250.0 0V100",
+        "M0 25.00H1000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "ticks"),
+    [
+        (10, (0, 2.5, 5, 7.5, 10)),
+        (0.9, (0, 0.25, 0.5, 0.75)),
+        (411_520, (0, 200_000, 400_000)),
+        (0, (0, 0.25, 0.5, 0.75, 1)),
+    ],
+)
+def test_ticks_are_at_round_numbers(end: float, ticks: tuple[float, ...]) -> None:
+    assert Axis.to(end).ticks == ticks
+
+
+def test_times_are_in_readable_units() -> None:
+    assert [duration(seconds) for seconds in (0.5, 119, 150, 7300)] == ["0.5 s", "119 s", "2.5 min", "2.0 h"]
+    assert [TimeUnit.of(seconds).symbol for seconds in (60, 200, 9000)] == ["s", "min", "h"]
