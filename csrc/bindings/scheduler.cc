@@ -65,12 +65,11 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
                                               std::optional<std::int32_t> max_chunk_tokens,
                                               const std::optional<std::string>& schedule, std::uint64_t seed,
                                               const std::optional<py::array>& max_new_tokens,
-                                              const std::vector<Token>& stop_token_ids,
-                                              const std::string& execution, const std::vector<std::int32_t>& first_rows, double safety) {
+                                              const std::vector<Token>& stop_token_ids, const std::string& execution,
+                                              const std::vector<std::int32_t>& first_rows) {
   BlendConfig blend;
   blend.execution = execution_named(execution);
   blend.first_rows = first_rows;
-  blend.safety = safety;
   SchedulerConfig config;
   config.num_blocks = num_blocks;
   config.block_size = block_size;
@@ -184,7 +183,7 @@ void register_scheduler(py::module_& m) {
            py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
            py::arg("max_chunk_tokens") = py::none(), py::arg("schedule") = py::none(), py::arg("seed") = 0,
            py::arg("max_new_tokens") = py::none(), py::arg("stop_token_ids") = std::vector<Token>{},
-           py::arg("execution") = "overlapped", py::arg("first_rows") = std::vector<std::int32_t>{}, py::arg("safety") = 1.0,
+           py::arg("execution") = "overlapped", py::arg("first_rows") = std::vector<std::int32_t>{},
            "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
            "a step, and of one request at most max_chunk_tokens (None: no such limit). schedule is fcfs (default), "
            "random (by seed) or dfs.\n\n"

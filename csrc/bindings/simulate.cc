@@ -70,8 +70,9 @@ void register_simulate(py::module_& m) {
       .def_readonly("memory_s", &Simulation::memory_s, "Sum of the memory time of all steps.")
       .def_property_readonly("step_schedule_mean_us", [](const Simulation& self) { return self.scheduling.mean_us; })
       .def_property_readonly("step_schedule_p99_us", [](const Simulation& self) { return self.scheduling.p99_us; })
-      .def_property_readonly("scheduling_s", [](const Simulation& self) { return self.scheduling.total_s; },
-                             "CPU seconds of schedule() and update(), measured.")
+      .def_property_readonly(
+          "scheduling_s", [](const Simulation& self) { return self.scheduling.total_s; },
+          "CPU seconds of schedule() and update(), measured.")
       .def_property_readonly("timeline", &timeline_of,
                              "Stretches of the run as columns, float64: duration_s, compute_s, memory_s, steps, "
                              "prompt_tokens, cached_tokens, output_tokens; running_s, held_tokens_s and "

@@ -9,9 +9,9 @@
 
 namespace blendserve {
 
-// Requests whose lengths are learned together. Each of the largest top-level subtrees is a family, all others are pooled
-// by the size of their estimates, four doublings of the mean to a family. A class is a quarter of a family by prompt
-// length: answers to long prompts often are of another length.
+// Requests whose lengths are learned together. Each of the largest top-level subtrees is a family, all others are
+// pooled by the size of their estimates, four doublings of the mean to a family. A class is a quarter of a family by
+// prompt length: answers to long prompts often are of another length.
 struct LengthClasses {
   static constexpr std::int32_t kMaxSubtrees = 32;
   static constexpr std::int32_t kMinSubtreeSize = 64;

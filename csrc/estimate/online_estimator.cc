@@ -46,7 +46,8 @@ std::vector<LengthEstimate> checked(std::vector<LengthEstimate> start, const Pre
 
 std::vector<bool> known_rows(const KnownLengths& known) {
   std::vector<bool> is_known(known.lengths.size());
-  for (std::size_t row = 0; row < is_known.size(); ++row) is_known[row] = known.is_known(static_cast<std::int32_t>(row));
+  for (std::size_t row = 0; row < is_known.size(); ++row)
+    is_known[row] = known.is_known(static_cast<std::int32_t>(row));
   return is_known;
 }
 

@@ -22,9 +22,9 @@ struct RunningAge {
 //
 // What is learned is how long requests live in multiples of the estimate they started with (an accelerated failure time
 // model: Kalbfleisch and Prentice, ch. 7): one survival curve a class, shrunk to that of its family, which is
-// shrunk to a lognormal around 1 with the spread that its estimates have. Running requests count with their age, as censored evidence: finished ones alone are
-// biased short. So before any evidence an estimate is its start, and a running request that outlives its estimate is
-// estimated from those of its class that lived as long.
+// shrunk to a lognormal around 1 with the spread that its estimates have. Running requests count with their age, as
+// censored evidence: finished ones alone are biased short. So before any evidence an estimate is its start, and a
+// running request that outlives its estimate is estimated from those of its class that lived as long.
 //
 // on_finish() is O(1); refresh() O(running + classes · buckets), and only it changes estimates; queries are O(1). Calls
 // come from one thread.
@@ -33,7 +33,8 @@ class OnlineEstimator {
   // `start` is by row (estimate_lengths). Known lengths stay as they are and teach nothing. Throws InvalidInput.
   OnlineEstimator(const PrefixTree& tree, std::vector<LengthEstimate> start, const KnownLengths& known);
   // All by row. `max_output_lens` are the caps, or none.
-  OnlineEstimator(const TreeLayout& layout, std::span<const std::int32_t> prompt_lens, std::vector<LengthEstimate> start, std::vector<bool> is_known,
+  OnlineEstimator(const TreeLayout& layout, std::span<const std::int32_t> prompt_lens,
+                  std::vector<LengthEstimate> start, std::vector<bool> is_known,
                   std::vector<std::int32_t> max_output_lens);
 
   void on_finish(std::int32_t row, std::int32_t output_len);
@@ -73,8 +74,8 @@ class OnlineEstimator {
   std::vector<std::int32_t> max_output_lens_;  // empty: no caps
   LengthClasses classes_;
   std::vector<SurvivalCurve> first_curves_;  // by family
-  std::vector<LifeTable> tables_;      // by class
-  std::vector<SurvivalCurve> curves_;  // by class
+  std::vector<LifeTable> tables_;            // by class
+  std::vector<SurvivalCurve> curves_;        // by class
 };
 
 }  // namespace blendserve

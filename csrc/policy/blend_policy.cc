@@ -12,11 +12,13 @@ namespace {
 constexpr std::int64_t kForecastSteps = 16;
 constexpr std::int64_t kMinLearningSteps = 64;
 constexpr std::int64_t kMaxLearningSteps = 1024;
+// Standard deviations of the KV forecast that admission leaves free.
+constexpr double kSafety = 1.0;
 // Of the capacity, that admission leaves free after each preemption; it comes back by and by.
 constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
 constexpr double kBackoffDecay = 0.995;  // a forecast
-constexpr double kFullShare = 0.9;  // of the capacity, which the steps use while memory-heavy requests wait
+constexpr double kFullShare = 0.9;       // of the capacity, which the steps use while memory-heavy requests wait
 constexpr std::int32_t kLookahead = 64;  // leaves that tell what the compute side needs
 
 OnlineEstimator estimator_of(const Plan& plan, const TreeLayout& layout) {
@@ -37,7 +39,6 @@ OnlineEstimator estimator_of(const Plan& plan, const TreeLayout& layout) {
 
 BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& layout, const BlendConfig& config)
     : plan_(std::move(plan)),
-      safety_(config.safety),
       estimator_(estimator_of(*plan_, layout)),
       memory_side_(*plan_, estimator_),
       waiting_(*plan_, estimator_),
@@ -78,7 +79,7 @@ KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_g
 }
 
 bool BlendPolicy::fits(std::int32_t leaf, double limit) const {
-  return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, safety_);
+  return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, kSafety);
 }
 
 std::int32_t BlendPolicy::own_prompt_len(std::int32_t leaf) const {
@@ -98,7 +99,8 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   const double tile = static_cast<double>(model.device().token_tile);
   const double target_s = pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens));
   const double t_attn = model.t_attn() * (2.0 * view.prefill_context + target_s / model.t_tok());
-  const double tiles = std::max(std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile));
+  const double tiles =
+      std::max(std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile));
   return static_cast<std::int32_t>(std::min<double>(tiles * tile, view.max_batch_tokens));
 }
 
@@ -131,19 +133,14 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   const double full_memory_s = kFullShare * model.t_kv() * capacity_;
   const double waiting_memory_s = waiting_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
-  if (getenv("BDBG") && step_ % 4096 < 16) {
-    fprintf(stderr, "step %ld C %.0f (wait %.0f) Mwait %.0f Mrun %.0f left %.2f reserve %.0f run %zu", step_, compute_s, waiting_.compute_s(), waiting_memory_s, running_memory_s, density_left_, reserve_, running_.size());
-    for (size_t i = 0; i < estimator_.num_classes(); ++i) fprintf(stderr, " [%zu: %.2f %.2f]", i, estimator_.scale(i).mean, estimator_.scale(i).second_moment);
-    fprintf(stderr, "\n");
-  }
   pace_.plan(compute_s, waiting_memory_s, full_memory_s, forecast_);
   const double tokens_per_step =
       std::min<double>(pace_.compute_s(full_memory_s) / model.t_tok(), view.max_batch_tokens);
   reserve_ = std::min(compute_side_tokens(tokens_per_step), 0.5 * capacity_);
 }
 
-// KV that the next requests of the compute side hold when they are admitted at this rate: what a prompt token holds over
-// its request's life, in tokens x steps, times prompt tokens a step.
+// KV that the next requests of the compute side hold when they are admitted at this rate: what a prompt token holds
+// over its request's life, in tokens x steps, times prompt tokens a step.
 double BlendPolicy::compute_side_tokens(double tokens_per_step) const {
   double token_steps = 0;
   double new_tokens = 0;
@@ -181,7 +178,7 @@ std::optional<RequestId> BlendPolicy::next_preempted(const SchedulerView& view) 
   if (view.num_running > 0) {
     if (!view.has_room_for(request.num_tokens)) return std::nullopt;
     const KvCourse ahead = course(request.id, request.num_tokens, request.num_generated);
-    if (!forecast_.has_room_for(ahead, capacity_ - reserve_, safety_)) return std::nullopt;
+    if (!forecast_.has_room_for(ahead, capacity_ - reserve_, kSafety)) return std::nullopt;
   }
   return request.id;
 }

@@ -20,20 +20,20 @@ namespace blendserve {
 struct BlendConfig {
   Execution execution = Execution::kOverlapped;
   std::vector<std::int32_t> first_rows;  // run before all others, without being waited for: the length samples
-  double safety = 1.0;           // standard deviations of the KV forecast that admission leaves free
 };
 
 // Our own schedule over a planned job.
 //
-//   memory side   requests of less density than what is left of the job, admitted as long as the forecast of the KV cache
-//                 has room for all that they are expected to grow: of known lengths the longest that fits, of the others
-//                 the rightmost of the class of least density
+//   memory side   requests of less density than what is left of the job, admitted as long as the forecast of the KV
+//   cache
+//                 has room for all that they are expected to grow: of known lengths the longest that fits, of the
+//                 others the rightmost of the class of least density
 //   compute side  all others from the left of the plan, as far as the token budget of the step goes
 //   pace          the token budget follows the memory time of the step (policy/pace.h)
 //   lengths       are learned as the job runs, running requests counting as censored evidence
 //
-// The first requests to arrive are the plan's, by row, all of them before the first step; any others run after them, first
-// come first served.
+// The first requests to arrive are the plan's, by row, all of them before the first step; any others run after them,
+// first come first served.
 class BlendPolicy final : public SchedulingPolicy {
  public:
   // `layout` is that of the tree the plan was made from; it tells which requests learn from each other.
@@ -58,9 +58,9 @@ class BlendPolicy final : public SchedulingPolicy {
   struct Running {
     RequestId id = kNoRequest;
     std::int32_t prompt_len = 0;
-    std::int32_t own_len = 0;             // of the prompt, what no other request shares
-    std::int32_t num_generated = 0;       // when it began to decode
-    std::int64_t decode_step = kNotYet;   // the first step after that
+    std::int32_t own_len = 0;            // of the prompt, what no other request shares
+    std::int32_t num_generated = 0;      // when it began to decode
+    std::int64_t decode_step = kNotYet;  // the first step after that
   };
   struct Preempted {
     RequestId id = kNoRequest;
@@ -74,7 +74,9 @@ class BlendPolicy final : public SchedulingPolicy {
   std::int32_t leaf(RequestId id) const { return leaves_[static_cast<std::size_t>(id)]; }
   RequestId row(std::int32_t leaf) const { return plan_->layout().rows[static_cast<std::size_t>(leaf)]; }
   const RequestShape& shape(std::int32_t leaf) const { return plan_->tree().shapes[static_cast<std::size_t>(leaf)]; }
-  Running& running(RequestId id) { return running_[static_cast<std::size_t>(running_index_[static_cast<std::size_t>(id)])]; }
+  Running& running(RequestId id) {
+    return running_[static_cast<std::size_t>(running_index_[static_cast<std::size_t>(id)])];
+  }
 
   std::int32_t num_generated(const Running& request) const;
   KvCourse course(RequestId id, double num_tokens, std::int32_t num_generated) const;
@@ -94,7 +96,6 @@ class BlendPolicy final : public SchedulingPolicy {
   void remove_running(RequestId id);
 
   std::shared_ptr<const Plan> plan_;
-  double safety_;
   OnlineEstimator estimator_;
   MemorySide memory_side_;
   WaitingWork waiting_;

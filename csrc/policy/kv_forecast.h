@@ -28,7 +28,7 @@ struct Horizon {
 
 // What one running request is expected to hold of the KV cache from now on. It grows by a token a step until it ends.
 struct KvCourse {
-  std::size_t num_bins = 0;  // it has ended before the others
+  std::size_t num_bins = 0;                     // it has ended before the others
   std::array<double, Horizon::kBins> held;      // expected tokens
   std::array<double, Horizon::kBins> variance;  // of the tokens
   std::array<double, Horizon::kBins> alive;     // share of the bin's steps in which it decodes

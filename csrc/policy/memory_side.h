@@ -8,8 +8,8 @@
 
 namespace blendserve {
 
-// Leaves of a plan that wait, by what is known of their lengths: those with known lengths from long to short, the others
-// by class from the right of the plan to the left.
+// Leaves of a plan that wait, by what is known of their lengths: those with known lengths from long to short, the
+// others by class from the right of the plan to the left.
 class MemorySide {
  public:
   MemorySide(const Plan& plan, const OnlineEstimator& estimator);

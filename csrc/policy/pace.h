@@ -8,10 +8,10 @@ namespace blendserve {
 
 // How much compute a step should do beside the memory time m of its decodes, so that both run out together.
 //
-// A step of compute c takes max(c + β·m, m + β·c, W + m) (perf/step_time.h). So for a given m compute is free up to where
-// the weights and the KV cache take as long to read, costs β of itself up to m, and all of itself beyond. Time is least
-// when the job's compute fills what is free in all steps to come first, then what is cheap; the rest is spread evenly over
-// them. The whole is then one linear function of c and m, and no step pays for another.
+// A step of compute c takes max(c + β·m, m + β·c, W + m) (perf/step_time.h). So for a given m compute is free up to
+// where the weights and the KV cache take as long to read, costs β of itself up to m, and all of itself beyond. Time is
+// least when the job's compute fills what is free in all steps to come first, then what is cheap; the rest is spread
+// evenly over them. The whole is then one linear function of c and m, and no step pays for another.
 class Pace {
  public:
   Pace(const CostModel& cost, Execution execution);
@@ -19,8 +19,8 @@ class Pace {
   double free_compute_s(double memory_s) const;
   double cheap_compute_s(double memory_s) const;
 
-  // What is left: `compute_s`, and the memory time of the running requests as forecast and of those that wait. While some
-  // wait the steps' memory time is `full_memory_s`.
+  // What is left: `compute_s`, and the memory time of the running requests as forecast and of those that wait. While
+  // some wait the steps' memory time is `full_memory_s`.
   void plan(double compute_s, double waiting_memory_s, double full_memory_s, const KvForecast& running);
 
   // For the next step, of which the decodes take memory_s.

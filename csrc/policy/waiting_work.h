@@ -21,9 +21,9 @@ class WaitingWork {
  private:
   // Sums over the waiting requests of one class, of the estimates they started with.
   struct Sums {
-    double output_len = 0;         // Σ E[d], tokens
-    double squared_means = 0;      // Σ E[d]², tokens²
-    double prompt_by_output = 0;   // Σ p·E[d], tokens²
+    double output_len = 0;        // Σ E[d], tokens
+    double squared_means = 0;     // Σ E[d]², tokens²
+    double prompt_by_output = 0;  // Σ p·E[d], tokens²
 
     void add(const RequestShape& shape, double sign);
   };

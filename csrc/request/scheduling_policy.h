@@ -51,8 +51,8 @@ class SchedulingPolicy {
   // every step from now on.
   virtual void on_decode_start(RequestId, std::int32_t /*num_generated*/) {}
 
-  // A taken request gave up its KV blocks (preempted, or its step failed) and is waiting again, ahead of its peers, with
-  // the `num_tokens` it has in prompt and output.
+  // A taken request gave up its KV blocks (preempted, or its step failed) and is waiting again, ahead of its peers,
+  // with the `num_tokens` it has in prompt and output.
   virtual void on_preempt(RequestId id, std::int32_t num_tokens) = 0;
 
   // A request ended: `output_len` tokens were generated. It may still be waiting when it was cancelled.

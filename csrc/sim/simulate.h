@@ -30,8 +30,8 @@ struct SchedulingTime {
 // A run, in seconds of the simulated clock.
 struct Simulation {
   double total_s = 0;
-  double compute_s = 0;  // Σ c' of the steps
-  double memory_s = 0;   // Σ m
+  double compute_s = 0;       // Σ c' of the steps
+  double memory_s = 0;        // Σ m
   SchedulingTime scheduling;  // measured CPU time of a step: schedule() and update()
   std::vector<TimelineBin> timeline;
 };

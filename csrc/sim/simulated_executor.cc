@@ -24,7 +24,7 @@ std::span<const Token> SimulatedExecutor::run(const StepPlan& plan) {
   for (std::size_t i = 0; i < plan.sample_ids.size(); ++i) {
     const RequestId id = plan.sample_ids[i];
     const bool is_last = plan.sample_positions[i] + 1 == output_lens_[static_cast<std::size_t>(id)];
-    sampled_.push_back(is_last ? kStopToken : static_cast<Token>(id));
+    sampled_.push_back(is_last ? kStopToken : -1 - static_cast<Token>(id));
   }
   return sampled_;
 }

@@ -15,7 +15,7 @@ namespace blendserve {
 BatchDesc batch_of(const StepPlan& plan);
 
 // Takes the place of a model: every request generates as many tokens as it is told to and then kStopToken. Its tokens
-// are its own, so that no two requests ever share what they generated.
+// are negative and its own: what it generated is never found in a prompt, nor in what another request generated.
 class SimulatedExecutor {
  public:
   static constexpr Token kStopToken = INT32_MAX;

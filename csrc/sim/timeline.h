@@ -15,9 +15,9 @@ struct TimelineBin {
   std::int64_t num_prompt_tokens = 0;  // of requests admitted
   std::int64_t num_cached_tokens = 0;  // of these, found in the cache
   std::int64_t num_output_tokens = 0;
-  double running_s = 0;         // running requests x seconds
-  double held_tokens_s = 0;     // tokens of KV cache held by running requests, in whole blocks, x seconds
-  double memory_tokens_s = 0;   // of these, by requests of the memory side, x seconds
+  double running_s = 0;        // running requests x seconds
+  double held_tokens_s = 0;    // tokens of KV cache held by running requests, in whole blocks, x seconds
+  double memory_tokens_s = 0;  // of these, by requests of the memory side, x seconds
 
   TimelineBin& operator+=(const TimelineBin& other);
 };

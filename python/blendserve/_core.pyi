@@ -177,7 +177,6 @@ class StepScheduler:
         stop_token_ids: Sequence[int] = ...,
         execution: str = "overlapped",
         first_rows: Sequence[int] = ...,
-        safety: float = 1.0,
     ) -> None: ...
     def add_stop_set(self, token_ids: Sequence[int]) -> int: ...
     def add_request(

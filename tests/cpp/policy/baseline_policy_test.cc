@@ -67,9 +67,9 @@ TEST_CASE("preempted requests come back first, in order, and finished ones never
     CHECK(policy.next(kView) == id);
     policy.take(id);
   }
-  policy.on_preempt(2);
-  policy.on_preempt(0);
-  policy.on_preempt(1);
+  policy.on_preempt(2, 8);
+  policy.on_preempt(0, 8);
+  policy.on_preempt(1, 8);
   policy.on_finish(0, 5);
   CHECK(take_all(policy) == std::vector<RequestId>{1, 2, 3});
 }
