@@ -27,8 +27,11 @@ std::unique_ptr<SchedulingPolicy> baseline_named(const std::string& name, std::u
   if (name == "fcfs") return std::make_unique<BaselinePolicy>(StaticOrder::kFcfs, seed);
   if (name == "random") return std::make_unique<BaselinePolicy>(StaticOrder::kRandom, seed);
   if (name == "dfs") return std::make_unique<BaselinePolicy>(StaticOrder::kDfs, seed);
-  if (name == "paper") throw InvalidInput("schedule \"paper\" needs a plan; pass the result of blendserve.plan");
-  throw InvalidInput("schedule is \"" + name + "\"; it must be one of fcfs, random, dfs, and with a plan paper");
+  if (name == "paper" || name == "blend") {
+    throw InvalidInput("schedule \"" + name + "\" needs a plan; pass the result of blendserve.plan");
+  }
+  throw InvalidInput("schedule is \"" + name +
+                     "\"; it must be one of fcfs, random, dfs, and with a plan paper or blend");
 }
 
 // The plan's requests, each limited by max_new_tokens; where that is 0 only by what the KV cache has room for.
@@ -188,7 +191,9 @@ void register_scheduler(py::module_& m) {
            "a step, and of one request at most max_chunk_tokens (None: no such limit). schedule is fcfs (default), "
            "random (by seed) or dfs.\n\n"
            "With a blendserve.Plan its requests are added, request i as id i, and schedule may be and is by default "
-           "paper, its dual scanner. They end at one of stop_token_ids or after max_new_tokens (int32 [n], 0: as many "
+           "paper, its dual scanner, or blend, which paces its steps for overlapped or sequential execution and runs "
+           "first_rows (the length samples) before all others. They end at one of stop_token_ids or after "
+           "max_new_tokens (int32 [n], 0: as many "
            "as the KV cache has room for; default plan.max_new_tokens).")
       .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
            "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <utility>
 
 #include "base/error.h"
@@ -49,7 +50,13 @@ BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& lay
   for (std::size_t i = 0; i < rows.size(); ++i) {
     leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
   }
-  for (const std::int32_t row : config.first_rows) first_leaves_.push_back(leaf(row));
+  for (const std::int32_t row : config.first_rows) {
+    if (row < 0 || row >= plan_->num_requests()) {
+      throw InvalidInput("first_rows has " + std::to_string(row) + "; the plan has " +
+                         std::to_string(plan_->num_requests()) + " requests");
+    }
+    first_leaves_.push_back(leaf(row));
+  }
   std::ranges::sort(first_leaves_);
 }
 

@@ -36,7 +36,8 @@ struct BlendConfig {
 // first come first served.
 class BlendPolicy final : public SchedulingPolicy {
  public:
-  // `layout` is that of the tree the plan was made from; it tells which requests learn from each other.
+  // `layout` is that of the tree the plan was made from; it tells which requests learn from each other. Throws
+  // InvalidInput for a first row that the plan has not.
   BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& layout, const BlendConfig& config);
   BlendPolicy(const BlendPolicy&) = delete;
   BlendPolicy& operator=(const BlendPolicy&) = delete;

@@ -211,7 +211,11 @@ def test_a_loaded_plan_is_scheduled_as_the_one_that_was_saved(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "blended"}, 'schedule is "blended"; it must be one of fcfs, random, dfs, and with a plan paper'),
+        (
+            {"schedule": "blended"},
+            'schedule is "blended"; it must be one of fcfs, random, dfs, and with a plan paper or blend',
+        ),
+        ({"schedule": "blend", "first_rows": [99]}, "first_rows has 99; the plan has"),
         ({"max_new_tokens": np.array([1], np.int32)}, "max_new_tokens has 1 entries; the plan has 2 requests"),
         ({"max_new_tokens": np.array([1, 2])}, "max_new_tokens has dtype int64; it must be int32"),
         ({"max_new_tokens": np.array([1, -2], np.int32)}, "request 1 has max_new_tokens -2; it must be at least 1"),
