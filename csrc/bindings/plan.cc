@@ -61,7 +61,7 @@ py::dict columns_of(const AnnotatedTree& tree) {
   std::vector<double> leaf_density;
   for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
     leaf_len.push_back(tree.shapes[static_cast<std::size_t>(leaf)].prompt_len);
-    leaf_density.push_back(tree.leaves[static_cast<std::size_t>(leaf)].density());
+    leaf_density.push_back(tree.leaf(leaf).density());
   }
   std::vector<std::int32_t> parent;
   std::vector<std::int32_t> begin;
@@ -146,7 +146,7 @@ py::dict shard_dict(const Shard& shard) {
 
 py::list shards_of(const Plan& plan, std::int32_t num_shards) {
   py::list shards;
-  for (const Shard& shard : without_gil([&] { return cut_shards(plan.tree(), plan.costs(), num_shards); })) {
+  for (const Shard& shard : without_gil([&] { return cut_shards(plan.tree(), num_shards); })) {
     shards.append(shard_dict(shard));
   }
   return shards;

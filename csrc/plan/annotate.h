@@ -12,9 +12,13 @@ namespace blendserve {
 struct AnnotatedTree {
   TreeLayout layout;
   std::vector<RequestShape> shapes;  // [n] by leaf
-  std::vector<Cost> leaves;          // [n] by leaf: what the request costs beyond its parent
   std::vector<Cost> subtrees;        // by NodeId: the unique cost of the node's segment and of all that lies below it
+  RequestCosts costs;
 
+  // What the request costs beyond its parent: less to work out than to read.
+  Cost leaf(std::int32_t leaf) const {
+    return costs.leaf(shapes[static_cast<std::size_t>(leaf)], layout.leaf_parent_depth(leaf));
+  }
   const Cost& total() const { return subtrees.back(); }
 };
 

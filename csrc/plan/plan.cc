@@ -74,11 +74,12 @@ std::vector<RequestShape> by_leaf(const std::vector<RequestShape>& by_row, const
 }
 
 // By leaf of the tree.
-std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths) {
+std::vector<RequestShape> shapes_of(const PrefixTree& tree, const LeafEstimates& output_len) {
+  const std::vector<std::int32_t>& rows = tree.layout().rows;
   std::vector<RequestShape> shapes;
-  reserve_huge(shapes, lengths.size());
-  for (std::size_t leaf = 0; leaf < lengths.size(); ++leaf) {
-    shapes.push_back({lengths[leaf], tree.prompt_len(tree.layout().rows[leaf])});
+  reserve_huge(shapes, rows.size());
+  for (std::int32_t leaf = 0; leaf < tree.num_requests(); ++leaf) {
+    shapes.push_back({output_len(leaf), tree.prompt_len(rows[static_cast<std::size_t>(leaf)])});
   }
   return shapes;
 }
@@ -114,7 +115,7 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   std::vector<RequestShape> shapes;
   {
     const Stopwatch watch(times.estimate_s);
-    shapes = shapes_of(tree, estimate_leaf_lengths(tree, known, config.prior));
+    shapes = shapes_of(tree, LeafEstimates(tree, known, config.prior));
   }
   std::shared_ptr<Plan> plan;
   {
@@ -126,7 +127,7 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   }
   {
     const Stopwatch watch(times.split_s);
-    summary.split = conditional_split(plan->tree_, plan->costs(), config.split);
+    summary.split = conditional_split(plan->tree_, config.split);
   }
   {
     const Stopwatch watch(times.sort_s);

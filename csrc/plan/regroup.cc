@@ -35,7 +35,7 @@ class Subsequence {
     lcp_.clear();
   }
 
-  AnnotatedTree tree(const AnnotatedTree& from, const RequestCosts& costs) && {
+  AnnotatedTree tree(const AnnotatedTree& from) && {
     std::vector<std::int32_t> rows;
     std::vector<RequestShape> shapes;
     rows.reserve(leaves_.size());
@@ -45,7 +45,7 @@ class Subsequence {
       shapes.push_back(from.shapes[static_cast<std::size_t>(leaf)]);
     }
     if (!lcp_.empty()) lcp_.front() = 0;
-    return annotate(TreeLayout::from_lcp(std::move(rows), std::move(lcp_)), std::move(shapes), costs);
+    return annotate(TreeLayout::from_lcp(std::move(rows), std::move(lcp_)), std::move(shapes), from.costs);
   }
 
  private:
@@ -56,8 +56,7 @@ class Subsequence {
 
 }  // namespace
 
-AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> groups, std::int32_t root_depth,
-                      const RequestCosts& costs) {
+AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> groups, std::int32_t root_depth) {
   Subsequence staying;
   Subsequence moved;
   std::array<Subsequence, kNumBands> of_tree;
@@ -86,7 +85,7 @@ AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> gr
   }
   end_tree();
   moved.move_to(staying, root_depth);
-  return std::move(staying).tree(tree, costs);
+  return std::move(staying).tree(tree);
 }
 
 }  // namespace blendserve

@@ -112,7 +112,7 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
   for (const std::int32_t num_shards : {1, 2, 3, 4, 8}) {
     const Job job = mixed_job(3, 8000);
     const auto plan = job.plan();
-    const auto shards = cut_shards(plan->tree(), plan->costs(), num_shards);
+    const auto shards = cut_shards(plan->tree(), num_shards);
     REQUIRE(static_cast<std::int32_t>(shards.size()) == num_shards);
     Cost largest;
     for (const RequestShape& shape : plan->tree().shapes) {
@@ -137,8 +137,8 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
 TEST_CASE("there are as many shards as requests at most, and every one gets a request") {
   const Job job = mixed_job(4, 5);
   const auto plan = job.plan();
-  const auto shards = cut_shards(plan->tree(), plan->costs(), 5);
+  const auto shards = cut_shards(plan->tree(), 5);
   for (const Shard& shard : shards) CHECK(shard.rows.size() == 1);
-  CHECK_THROWS_WITH(cut_shards(plan->tree(), plan->costs(), 6), Catch::Contains("num_shards is 6"));
-  CHECK_THROWS_AS(cut_shards(plan->tree(), plan->costs(), 0), InvalidInput);
+  CHECK_THROWS_WITH(cut_shards(plan->tree(), 6), Catch::Contains("num_shards is 6"));
+  CHECK_THROWS_AS(cut_shards(plan->tree(), 0), InvalidInput);
 }
