@@ -39,12 +39,12 @@ auto without_gil(const Run& run) {
   return run();
 }
 
-std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_lengths,
+std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const std::optional<py::array>& output_lengths,
                                 const std::optional<py::array>& evidence_weights,
                                 const std::optional<py::array>& max_output_lengths, const CostModel& model,
                                 double prior_mean, double prior_second_moment, double split_budget,
                                 std::int32_t step_tokens, double build_s) {
-  const KnownLengths known{span_of<double>(output_lengths, "output_lengths"),
+  const KnownLengths known{optional_span<double>(output_lengths, "output_lengths", tree),
                            optional_span<double>(evidence_weights, "evidence_weights", tree),
                            optional_span<std::int32_t>(max_output_lengths, "max_output_lengths", tree)};
   PlanConfig config;
@@ -202,14 +202,15 @@ void register_plan(py::module_& m) {
       .def_static("make", &make_plan, py::arg("tree"), py::arg("output_lengths"), py::arg("evidence_weights"),
                   py::arg("max_output_lengths"), py::arg("model"), py::kw_only(), py::arg("prior_mean"),
                   py::arg("prior_second_moment"), py::arg("split_budget"), py::arg("step_tokens"), py::arg("build_s"),
-                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown; evidence_weights "
-                  "float64 [n] and max_output_lengths int32 [n], or None.")
+                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown, evidence_weights float64 "
+                  "[n] and max_output_lengths int32 [n], or None.")
       .def_static("restore", &restore_plan, py::arg("model"), py::kw_only(), py::arg("prompt_lens"),
                   py::arg("mean_output_lens"), py::arg("second_moments"), py::arg("rows"), py::arg("lcp"),
                   py::arg("order"), py::arg("summary"), "The plan that had these properties.")
       .def_property_readonly("num_requests", &Plan::num_requests)
       .def_property_readonly(
-          "order", [](const Plan& self) { return copy_of(self.order()); }, "int32 [n].")
+          "order", [](const py::object& self) { return view_of(self.cast<const Plan&>().order(), self); },
+          "int32 [n], read-only.")
       .def_property_readonly(
           "rows", [](const Plan& self) { return copy_of(self.layout().rows); },
           "int32 [n]: the leaves of the planned tree from left to right.")

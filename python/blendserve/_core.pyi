@@ -76,7 +76,7 @@ class PlanCore:
     @staticmethod
     def make(
         tree: PrefixTree,
-        output_lengths: NDArray[np.float64],
+        output_lengths: NDArray[np.float64] | None,
         evidence_weights: NDArray[np.float64] | None,
         max_output_lengths: NDArray[np.int32] | None,
         model: CostModel,
