@@ -104,7 +104,7 @@ py::dict built_view(const Plan& plan, const PrefixTree& tree) {
                        std::to_string(plan.num_requests()) + "; pass the tree that the plan was made from");
   }
   const auto by_row = shapes_by_row(plan);
-  std::vector<RequestShape> shapes;
+  RequestShapes shapes;
   shapes.reserve(by_row.size());
   for (const std::int32_t row : tree.layout().rows) shapes.push_back(by_row[static_cast<std::size_t>(row)]);
   return columns_of(without_gil([&] { return annotate(tree.layout(), std::move(shapes), plan.costs()); }));
@@ -202,8 +202,8 @@ void register_plan(py::module_& m) {
       .def_static("make", &make_plan, py::arg("tree"), py::arg("output_lengths"), py::arg("evidence_weights"),
                   py::arg("max_output_lengths"), py::arg("model"), py::kw_only(), py::arg("prior_mean"),
                   py::arg("prior_second_moment"), py::arg("split_budget"), py::arg("step_tokens"), py::arg("build_s"),
-                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown, evidence_weights float64 "
-                  "[n] and max_output_lengths int32 [n], or None.")
+                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown, evidence_weights "
+                  "float64 [n] and max_output_lengths int32 [n], or None.")
       .def_static("restore", &restore_plan, py::arg("model"), py::kw_only(), py::arg("prompt_lens"),
                   py::arg("mean_output_lens"), py::arg("second_moments"), py::arg("rows"), py::arg("lcp"),
                   py::arg("order"), py::arg("summary"), "The plan that had these properties.")

@@ -7,7 +7,7 @@
 
 namespace blendserve {
 
-std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<RequestShape>& shapes) {
+std::vector<double> max_output_lens(const TreeLayout& layout, const RequestShapes& shapes) {
   std::vector<double> longest(layout.nodes.size(), 0.0);
   const auto raise = [&](NodeId id, double len) {
     double& known = longest[static_cast<std::size_t>(id)];
@@ -20,7 +20,7 @@ std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<
   return longest;
 }
 
-AnnotatedTree annotate(TreeLayout layout, std::vector<RequestShape> shapes, const RequestCosts& costs) {
+AnnotatedTree annotate(TreeLayout layout, RequestShapes shapes, const RequestCosts& costs) {
   AnnotatedTree tree{std::move(layout), std::move(shapes), {}, costs};
   const auto& nodes = tree.layout.nodes;
   resize_huge(tree.subtrees, nodes.size());

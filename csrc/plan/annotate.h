@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "plan/request_costs.h"
+#include "plan/request_shapes.h"
 #include "tree/tree_layout.h"
 
 namespace blendserve {
@@ -11,9 +12,9 @@ namespace blendserve {
 // read from left to right, which is many times faster than by row.
 struct AnnotatedTree {
   TreeLayout layout;
-  std::vector<RequestShape> shapes;  // [n] by leaf
-  std::vector<Cost> subtrees;        // by NodeId: the unique cost of the node's segment and of all that lies below it
-  RequestCosts costs;
+  RequestShapes shapes;        // [n] by leaf
+  std::vector<Cost> subtrees;  // by NodeId: the unique cost of the node's segment and of all that lies below it
+  RequestCosts costs;          // borrows the model
 
   // What the request costs beyond its parent: less to work out than to read.
   Cost leaf(std::int32_t leaf) const {
@@ -23,9 +24,9 @@ struct AnnotatedTree {
 };
 
 // `shapes` by leaf of `layout`.
-AnnotatedTree annotate(TreeLayout layout, std::vector<RequestShape> shapes, const RequestCosts& costs);
+AnnotatedTree annotate(TreeLayout layout, RequestShapes shapes, const RequestCosts& costs);
 
 // The longest expected output below every node, tokens. By NodeId.
-std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<RequestShape>& shapes);
+std::vector<double> max_output_lens(const TreeLayout& layout, const RequestShapes& shapes);
 
 }  // namespace blendserve

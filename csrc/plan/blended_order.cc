@@ -38,7 +38,7 @@ class Replay {
       const auto candidate = scan_.next();
       if (!candidate) break;
       const auto leaf = static_cast<std::size_t>(candidate->leaf);
-      const RequestShape& shape = tree_.shapes[leaf];
+      const RequestShape shape = tree_.shapes[leaf];
       scan_.admit(candidate->leaf, candidate->side);
       order_.push_back(tree_.layout.rows[leaf]);
       left -= shape.prompt_len - tree_.layout.lcp[leaf] + 1;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/huge_pages.h"
@@ -83,19 +84,19 @@ std::vector<std::uint32_t> place_by_density(AnnotatedTree& tree) {
 }
 
 template <typename T>
-std::vector<T> taken(const std::vector<T>& values, const std::vector<std::uint32_t>& sources) {
-  std::vector<T> result;
-  reserve_huge(result, sources.size());
-  for (const std::uint32_t source : sources) result.push_back(values[source]);
-  return result;
+void reorder(std::vector<T>& values, const std::vector<std::uint32_t>& sources) {
+  std::vector<T> reordered;
+  reserve_huge(reordered, sources.size());
+  for (const std::uint32_t source : sources) reordered.push_back(values[source]);
+  values = std::move(reordered);
 }
 
 }  // namespace
 
 void layer_sort(AnnotatedTree& tree) {
   const std::vector<std::uint32_t> sources = place_by_density(tree);
-  tree.shapes = taken(tree.shapes, sources);
-  tree.layout.rows = taken(tree.layout.rows, sources);
+  tree.shapes.for_each_column([&](auto& column) { reorder(column, sources); });
+  reorder(tree.layout.rows, sources);
 }
 
 }  // namespace blendserve

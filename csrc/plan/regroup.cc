@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/huge_pages.h"
 #include "plan/outliers.h"
 
 namespace blendserve {
@@ -37,9 +36,9 @@ class Subsequence {
 
   AnnotatedTree tree(const AnnotatedTree& from) && {
     std::vector<std::int32_t> rows;
-    std::vector<RequestShape> shapes;
+    RequestShapes shapes;
     rows.reserve(leaves_.size());
-    reserve_huge(shapes, leaves_.size());
+    shapes.reserve(leaves_.size());
     for (const std::int32_t leaf : leaves_) {
       rows.push_back(from.layout.rows[static_cast<std::size_t>(leaf)]);
       shapes.push_back(from.shapes[static_cast<std::size_t>(leaf)]);

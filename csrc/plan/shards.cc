@@ -180,8 +180,12 @@ class Cutter {
     };
     std::vector<std::int32_t> lcp = leaves_of(layout_.lcp);
     lcp.front() = 0;
-    return annotate(TreeLayout::from_lcp(leaves_of(layout_.rows), std::move(lcp)), leaves_of(tree_.shapes),
-                    tree_.costs);
+    RequestShapes shapes;
+    shapes.reserve(lcp.size());
+    for (std::int32_t leaf = run.begin; leaf < run.end; ++leaf) {
+      shapes.push_back(tree_.shapes[static_cast<std::size_t>(leaf)]);
+    }
+    return annotate(TreeLayout::from_lcp(leaves_of(layout_.rows), std::move(lcp)), std::move(shapes), tree_.costs);
   }
 
   static constexpr int kAttempts = 4;

@@ -115,7 +115,8 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
     const auto shards = cut_shards(plan->tree(), num_shards);
     REQUIRE(static_cast<std::int32_t>(shards.size()) == num_shards);
     Cost largest;
-    for (const RequestShape& shape : plan->tree().shapes) {
+    for (std::size_t leaf = 0; leaf < plan->tree().shapes.size(); ++leaf) {
+      const RequestShape shape = plan->tree().shapes[leaf];
       const Cost cost = plan->costs().leaf(shape, 0);
       largest.compute_s = std::max(largest.compute_s, cost.compute_s);
       largest.memory_s = std::max(largest.memory_s, cost.memory_s);
