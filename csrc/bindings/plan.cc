@@ -39,12 +39,12 @@ auto without_gil(const Run& run) {
   return run();
 }
 
-std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const py::array& output_lengths,
+std::shared_ptr<Plan> make_plan(const PrefixTree& tree, const std::optional<py::array>& output_lengths,
                                 const std::optional<py::array>& evidence_weights,
                                 const std::optional<py::array>& max_output_lengths, const CostModel& model,
                                 double prior_mean, double prior_second_moment, double split_budget,
                                 std::int32_t step_tokens, double build_s) {
-  const KnownLengths known{span_of<double>(output_lengths, "output_lengths"),
+  const KnownLengths known{optional_span<double>(output_lengths, "output_lengths", tree),
                            optional_span<double>(evidence_weights, "evidence_weights", tree),
                            optional_span<std::int32_t>(max_output_lengths, "max_output_lengths", tree)};
   PlanConfig config;
@@ -61,7 +61,7 @@ py::dict columns_of(const AnnotatedTree& tree) {
   std::vector<double> leaf_density;
   for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
     leaf_len.push_back(tree.shapes[static_cast<std::size_t>(leaf)].prompt_len);
-    leaf_density.push_back(tree.leaves[static_cast<std::size_t>(leaf)].density());
+    leaf_density.push_back(tree.leaf(leaf).density());
   }
   std::vector<std::int32_t> parent;
   std::vector<std::int32_t> begin;
@@ -104,7 +104,7 @@ py::dict built_view(const Plan& plan, const PrefixTree& tree) {
                        std::to_string(plan.num_requests()) + "; pass the tree that the plan was made from");
   }
   const auto by_row = shapes_by_row(plan);
-  std::vector<RequestShape> shapes;
+  RequestShapes shapes;
   shapes.reserve(by_row.size());
   for (const std::int32_t row : tree.layout().rows) shapes.push_back(by_row[static_cast<std::size_t>(row)]);
   return columns_of(without_gil([&] { return annotate(tree.layout(), std::move(shapes), plan.costs()); }));
@@ -118,17 +118,18 @@ std::vector<T> vector_of(const py::array& array, const char* name) {
 
 std::shared_ptr<Plan> restore_plan(const CostModel& model, const py::array& prompt_lens,
                                    const py::array& mean_output_lens, const py::array& second_moments,
-                                   const py::array& rows, const py::array& lcp, const py::array& order,
-                                   const py::dict& summary) {
+                                   const py::array& is_length_known, const py::array& rows, const py::array& lcp,
+                                   const py::array& order, const py::dict& summary) {
   const auto lens = span_of<std::int32_t>(prompt_lens, "prompt_lens");
   const auto means = span_of<double>(mean_output_lens, "mean_output_lens");
   const auto squares = span_of<double>(second_moments, "second_moments");
-  if (means.size() != lens.size() || squares.size() != lens.size()) {
-    throw InvalidInput("prompt_lens, mean_output_lens and second_moments differ in length");
+  const auto known = span_of<std::uint8_t>(is_length_known, "is_length_known");
+  if (means.size() != lens.size() || squares.size() != lens.size() || known.size() != lens.size()) {
+    throw InvalidInput("prompt_lens, mean_output_lens, second_moments and is_length_known differ in length");
   }
   std::vector<RequestShape> shapes;
   shapes.reserve(lens.size());
-  for (std::size_t i = 0; i < lens.size(); ++i) shapes.push_back({{means[i], squares[i]}, lens[i]});
+  for (std::size_t i = 0; i < lens.size(); ++i) shapes.push_back({{means[i], squares[i]}, lens[i], known[i] != 0});
   return std::const_pointer_cast<Plan>(Plan::restore(model, shapes, vector_of<std::int32_t>(rows, "rows"),
                                                      vector_of<std::int32_t>(lcp, "lcp"),
                                                      vector_of<std::int32_t>(order, "order"), summary_from(summary)));
@@ -146,7 +147,7 @@ py::dict shard_dict(const Shard& shard) {
 
 py::list shards_of(const Plan& plan, std::int32_t num_shards) {
   py::list shards;
-  for (const Shard& shard : without_gil([&] { return cut_shards(plan.tree(), plan.costs(), num_shards); })) {
+  for (const Shard& shard : without_gil([&] { return cut_shards(plan.tree(), num_shards); })) {
     shards.append(shard_dict(shard));
   }
   return shards;
@@ -170,6 +171,11 @@ py::array mean_output_lens_of(const Plan& plan) {
 
 py::array second_moments_of(const Plan& plan) {
   return shape_array<double>(plan, [](const RequestShape& shape) { return shape.output_len.second_moment; });
+}
+
+py::array is_length_known_of(const Plan& plan) {
+  return shape_array<std::uint8_t>(
+      plan, [](const RequestShape& shape) { return static_cast<std::uint8_t>(shape.is_length_known); });
 }
 
 SampleMethod method_named(const std::string& name) {
@@ -202,14 +208,15 @@ void register_plan(py::module_& m) {
       .def_static("make", &make_plan, py::arg("tree"), py::arg("output_lengths"), py::arg("evidence_weights"),
                   py::arg("max_output_lengths"), py::arg("model"), py::kw_only(), py::arg("prior_mean"),
                   py::arg("prior_second_moment"), py::arg("split_budget"), py::arg("step_tokens"), py::arg("build_s"),
-                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown; evidence_weights "
+                  "Plan the requests of a tree: output_lengths float64 [n] with -1 for unknown, evidence_weights "
                   "float64 [n] and max_output_lengths int32 [n], or None.")
       .def_static("restore", &restore_plan, py::arg("model"), py::kw_only(), py::arg("prompt_lens"),
-                  py::arg("mean_output_lens"), py::arg("second_moments"), py::arg("rows"), py::arg("lcp"),
-                  py::arg("order"), py::arg("summary"), "The plan that had these properties.")
+                  py::arg("mean_output_lens"), py::arg("second_moments"), py::arg("is_length_known"), py::arg("rows"),
+                  py::arg("lcp"), py::arg("order"), py::arg("summary"), "The plan that had these properties.")
       .def_property_readonly("num_requests", &Plan::num_requests)
       .def_property_readonly(
-          "order", [](const Plan& self) { return copy_of(self.order()); }, "int32 [n].")
+          "order", [](const py::object& self) { return view_of(self.cast<const Plan&>().order(), self); },
+          "int32 [n], read-only.")
       .def_property_readonly(
           "rows", [](const Plan& self) { return copy_of(self.layout().rows); },
           "int32 [n]: the leaves of the planned tree from left to right.")
@@ -219,6 +226,7 @@ void register_plan(py::module_& m) {
       .def_property_readonly("prompt_lens", &prompt_lens_of, "int32 [n].")
       .def_property_readonly("mean_output_lens", &mean_output_lens_of, "float64 [n]: E[d], tokens.")
       .def_property_readonly("second_moments", &second_moments_of, "float64 [n]: E[d^2].")
+      .def_property_readonly("is_length_known", &is_length_known_of, "uint8 [n]: 1 where the length was given.")
       .def_property_readonly("summary", &summary_of, "The figures of docs/metrics.md.")
       .def("built_view", &built_view, py::arg("tree"), "Columns of a TreeView of the tree the plan was made from.")
       .def(

@@ -1,6 +1,5 @@
 #include "estimate/evidence.h"
 
-#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -31,17 +30,15 @@ void check_max_output_lens(std::span<const std::int32_t> max_output_lens, const 
 }
 
 void KnownLengths::check(const PrefixTree& tree) const {
-  check_each("output_lengths", lengths, tree.num_requests(), "a length is 0 to 2147483647, or -1 if it is not known",
-             [](double len) { return len == kUnknownLength || (len >= 0.0 && len <= kMaxLength); });
+  if (!lengths.empty()) {
+    check_each("output_lengths", lengths, tree.num_requests(), "a length is 0 to 2147483647, or -1 if it is not known",
+               [](double len) { return len == kUnknownLength || (len >= 0.0 && len <= kMaxLength); });
+  }
   if (!weights.empty()) {
     check_each("evidence_weights", weights, tree.num_requests(), "a weight is 0, or 1e-9 to 1e9",
                [](double weight) { return weight == 0.0 || (weight >= 1e-9 && weight <= 1e9); });
   }
   check_max_output_lens(max_output_lens, tree);
-}
-
-bool KnownLengths::is_any_known() const {
-  return std::ranges::any_of(lengths, [](double len) { return len != kUnknownLength; });
 }
 
 bool KnownLengths::has_evidence() const {

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/huge_pages.h"
 #include "estimate/credibility.h"
 
 namespace blendserve {
@@ -91,33 +90,20 @@ std::vector<LengthEstimate> estimates_from_evidence(const TreeLayout& layout, co
 
 }  // namespace
 
-std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const KnownLengths& known, LengthEstimate prior) {
-  const auto by_leaf = estimate_leaf_lengths(tree, known, prior);
-  std::vector<LengthEstimate> by_row(by_leaf.size());
-  for (std::size_t leaf = 0; leaf < by_leaf.size(); ++leaf) {
-    by_row[static_cast<std::size_t>(tree.layout().rows[leaf])] = by_leaf[leaf];
-  }
-  return by_row;
-}
-
-std::vector<LengthEstimate> estimate_leaf_lengths(const PrefixTree& tree, const KnownLengths& known,
-                                                  LengthEstimate prior) {
+LeafEstimates::LeafEstimates(const PrefixTree& tree, const KnownLengths& known, LengthEstimate prior)
+    : layout_(tree.layout()), known_(known), prior_(prior) {
   known.check(tree);
   check_prior(prior);
-  const TreeLayout& layout = tree.layout();
-  if (!known.is_any_known() && known.max_output_lens.empty())
-    return std::vector<LengthEstimate>(layout.rows.size(), prior);
-  const auto by_node = known.has_evidence() ? estimates_from_evidence(layout, known)
-                                            : std::vector<LengthEstimate>(layout.nodes.size(), prior);
-  std::vector<LengthEstimate> estimates;
-  reserve_huge(estimates, layout.rows.size());
-  for (std::size_t leaf = 0; leaf < layout.rows.size(); ++leaf) {
-    const std::int32_t row = layout.rows[leaf];
-    estimates.push_back(known.is_known(row)
-                            ? LengthEstimate::exactly(known.length(row))
-                            : known.within_cap(row, by_node[static_cast<std::size_t>(layout.leaf_parents[leaf])]));
+  if (known.has_evidence()) by_node_ = estimates_from_evidence(layout_, known);
+}
+
+std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const KnownLengths& known, LengthEstimate prior) {
+  const LeafEstimates estimates(tree, known, prior);
+  std::vector<LengthEstimate> by_row(tree.layout().rows.size());
+  for (std::int32_t leaf = 0; leaf < tree.num_requests(); ++leaf) {
+    by_row[static_cast<std::size_t>(tree.layout().rows[static_cast<std::size_t>(leaf)])] = estimates(leaf);
   }
-  return estimates;
+  return by_row;
 }
 
 }  // namespace blendserve

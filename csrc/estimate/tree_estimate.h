@@ -25,8 +25,26 @@ inline constexpr LengthEstimate kDefaultPriorLength = LengthEstimate::exactly(25
 // (KnownLengths::check).
 std::vector<LengthEstimate> estimate_lengths(const PrefixTree& tree, const KnownLengths& known,
                                              LengthEstimate prior = kDefaultPriorLength);
-// The same by leaf of the tree's layout.
-std::vector<LengthEstimate> estimate_leaf_lengths(const PrefixTree& tree, const KnownLengths& known,
-                                                  LengthEstimate prior = kDefaultPriorLength);
+
+// The same, one at a time: holds nothing by leaf. Borrows its arguments.
+class LeafEstimates {
+ public:
+  LeafEstimates(const PrefixTree& tree, const KnownLengths& known, LengthEstimate prior);
+
+  // Of a leaf of the tree's layout.
+  LengthEstimate operator()(std::int32_t leaf) const {
+    const auto index = static_cast<std::size_t>(leaf);
+    const std::int32_t row = layout_.rows[index];
+    if (known_.is_known(row)) return LengthEstimate::exactly(known_.length(row));
+    return known_.within_cap(
+        row, by_node_.empty() ? prior_ : by_node_[static_cast<std::size_t>(layout_.leaf_parents[index])]);
+  }
+
+ private:
+  const TreeLayout& layout_;
+  const KnownLengths& known_;
+  LengthEstimate prior_;
+  std::vector<LengthEstimate> by_node_;  // empty without evidence
+};
 
 }  // namespace blendserve

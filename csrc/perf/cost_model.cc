@@ -31,10 +31,6 @@ double CostModel::weight_read_s(double num_tokens) const {
   return fixed_weight_read_s_ + expert_weight_read_s_ * (1 - std::pow(1 - share, num_tokens));
 }
 
-double CostModel::segment_compute_s(double begin, double end) const {
-  return (end - begin) * (t_tok_ + t_attn_ * (end + begin));
-}
-
 std::int64_t CostModel::kv_capacity_tokens() const {
   constexpr double kBlockTokens = 16;
   const double devices = static_cast<double>(device_.tp);

@@ -27,7 +27,9 @@ class CostModel {
   double weight_read_s(double num_tokens = 1) const;
 
   // Tokens [begin, end) of a prompt, computed once: t_tok·(end − begin) + t_attn·(end² − begin²).
-  double segment_compute_s(double begin, double end) const;
+  double segment_compute_s(double begin, double end) const {
+    return (end - begin) * (t_tok_ + t_attn_ * (end + begin));
+  }
   double decode_compute_s(double d) const { return t_tok_ * d; }
   // Comp(r), nothing of the prompt shared: t_tok·(p + d) + t_attn·p².
   double compute_s(double p, double d) const { return segment_compute_s(0, p) + decode_compute_s(d); }

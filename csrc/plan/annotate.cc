@@ -7,7 +7,7 @@
 
 namespace blendserve {
 
-std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<RequestShape>& shapes) {
+std::vector<double> max_output_lens(const TreeLayout& layout, const RequestShapes& shapes) {
   std::vector<double> longest(layout.nodes.size(), 0.0);
   const auto raise = [&](NodeId id, double len) {
     double& known = longest[static_cast<std::size_t>(id)];
@@ -20,15 +20,13 @@ std::vector<double> max_output_lens(const TreeLayout& layout, const std::vector<
   return longest;
 }
 
-AnnotatedTree annotate(TreeLayout layout, std::vector<RequestShape> shapes, const RequestCosts& costs) {
-  AnnotatedTree tree{std::move(layout), std::move(shapes), {}, {}};
+AnnotatedTree annotate(TreeLayout layout, RequestShapes shapes, const RequestCosts& costs) {
+  AnnotatedTree tree{std::move(layout), std::move(shapes), {}, costs};
   const auto& nodes = tree.layout.nodes;
-  reserve_huge(tree.leaves, tree.layout.rows.size());
   resize_huge(tree.subtrees, nodes.size());
   for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
-    const auto index = static_cast<std::size_t>(leaf);
-    tree.leaves.push_back(costs.leaf(tree.shapes[index], tree.layout.leaf_parent_depth(leaf)));
-    tree.subtrees[static_cast<std::size_t>(tree.layout.leaf_parents[index])] += tree.leaves.back();
+    const NodeId parent = tree.layout.leaf_parents[static_cast<std::size_t>(leaf)];
+    tree.subtrees[static_cast<std::size_t>(parent)] += tree.leaf(leaf);
   }
   const auto longest =
       costs.has_cascade_attention() ? max_output_lens(tree.layout, tree.shapes) : std::vector<double>{};

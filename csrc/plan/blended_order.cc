@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "base/huge_pages.h"
 #include "plan/ending_queue.h"
 
 namespace blendserve {
@@ -14,7 +15,7 @@ class Replay {
  public:
   Replay(const AnnotatedTree& tree, DualScan scan, double step_tokens)
       : tree_(tree), scan_(std::move(scan)), step_tokens_(step_tokens), running_(tree.layout.num_leaves()) {
-    order_.reserve(tree.layout.rows.size());
+    reserve_huge(order_, tree.layout.rows.size());
   }
 
   std::vector<std::int32_t> run() && {
@@ -37,7 +38,7 @@ class Replay {
       const auto candidate = scan_.next();
       if (!candidate) break;
       const auto leaf = static_cast<std::size_t>(candidate->leaf);
-      const RequestShape& shape = tree_.shapes[leaf];
+      const RequestShape shape = tree_.shapes[leaf];
       scan_.admit(candidate->leaf, candidate->side);
       order_.push_back(tree_.layout.rows[leaf]);
       left -= shape.prompt_len - tree_.layout.lcp[leaf] + 1;

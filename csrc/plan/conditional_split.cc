@@ -19,7 +19,10 @@ constexpr double kNegligible = 1e-3;  // of the job's work
 bool is_one_sided(const AnnotatedTree& tree) {
   double compute_bound = 0;
   double memory_bound = 0;
-  for (const Cost& leaf : tree.leaves) (leaf.density() > 1 ? compute_bound : memory_bound) += leaf.total();
+  for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
+    const Cost cost = tree.leaf(leaf);
+    (cost.density() > 1 ? compute_bound : memory_bound) += cost.total();
+  }
   return std::min(compute_bound, memory_bound) <= kNegligible * (compute_bound + memory_bound);
 }
 
@@ -114,9 +117,8 @@ std::int64_t num_unique_tokens(const AnnotatedTree& tree) {
 
 class Splitter {
  public:
-  Splitter(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config)
+  Splitter(AnnotatedTree& tree, const SplitConfig& config)
       : tree_(tree),
-        costs_(costs),
         config_(config),
         num_shared_before_(num_shared_tokens(tree.layout)),
         budget_(static_cast<std::int64_t>(config.budget *
@@ -144,7 +146,7 @@ class Splitter {
     if (bands.empty()) return stop(SplitStop::kBudget);
     ++report_.num_rounds;
     const TreeLayout& layout = tree_.layout;
-    tree_ = regroup(tree_, bands, layout.node(effective_root(layout)).depth, costs_);
+    tree_ = regroup(tree_, bands, layout.node(effective_root(layout)).depth);
     layer_sort(tree_);
     report_.num_copied_tokens = num_shared_before_ - num_shared_tokens(tree_.layout);
     return true;
@@ -184,7 +186,6 @@ class Splitter {
   }
 
   AnnotatedTree& tree_;
-  const RequestCosts& costs_;
   const SplitConfig& config_;
   std::int64_t num_shared_before_;
   std::int64_t budget_;          // tokens
@@ -201,9 +202,9 @@ void SplitConfig::validate() const {
   }
 }
 
-SplitReport conditional_split(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config) {
+SplitReport conditional_split(AnnotatedTree& tree, const SplitConfig& config) {
   config.validate();
-  return Splitter(tree, costs, config).run();
+  return Splitter(tree, config).run();
 }
 
 }  // namespace blendserve

@@ -37,6 +37,6 @@ struct SplitReport {
 // band of density share their copy, so that it is paid once. A leaf is cut out at most once.
 //
 // `tree` must be layer-sorted, and is again when it returns.
-SplitReport conditional_split(AnnotatedTree& tree, const RequestCosts& costs, const SplitConfig& config);
+SplitReport conditional_split(AnnotatedTree& tree, const SplitConfig& config);
 
 }  // namespace blendserve

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/huge_pages.h"
 #include "perf/memory_partition.h"
 
 namespace blendserve {
@@ -19,10 +20,11 @@ DualScan::DualScan(const AnnotatedTree& tree, std::span<const ScanUnit> units, c
       t_kv_(model.t_kv()),
       root_density_(tree.total().density()),
       capacity_(capacity_tokens),
-      accounts_(tree.leaves.size()),
       num_left_(tree.layout.num_leaves()),
       right_(num_left_ - 1),
-      right_unit_(static_cast<std::int32_t>(units.size()) - 1) {}
+      right_unit_(static_cast<std::int32_t>(units.size()) - 1) {
+  resize_huge(accounts_, tree.shapes.size());
+}
 
 void DualScan::begin_steps(double num_steps) {
   if (is_exhausted()) return;
@@ -51,7 +53,7 @@ void DualScan::admit(std::int32_t leaf, ScanSide side) {
   if (side == ScanSide::kRight) {
     charge_right(leaf, mean_occupancy(leaf));
   } else if (is_blending_) {
-    left_credit_ -= tree_.leaves[static_cast<std::size_t>(leaf)].compute_s;
+    left_credit_ -= tree_.leaf(leaf).compute_s;
   }
 }
 

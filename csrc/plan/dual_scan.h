@@ -66,7 +66,7 @@ class DualScan {
   };
 
   Account& account(std::int32_t leaf) { return accounts_[static_cast<std::size_t>(leaf)]; }
-  const RequestShape& shape(std::int32_t leaf) const { return tree_.shapes[static_cast<std::size_t>(leaf)]; }
+  RequestShape shape(std::int32_t leaf) const { return tree_.shapes[static_cast<std::size_t>(leaf)]; }
   void skip_scanned();
   void mark_scanned(std::int32_t leaf);
   void charge_right(std::int32_t leaf, double tokens);

@@ -1,5 +1,7 @@
 #include "plan/layer_sort.h"
 
+#include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -19,7 +21,7 @@ class Children {
       if (node.parent != kNoNode) ++count_of(node.parent);
     }
     for (std::size_t id = 1; id < begins_.size(); ++id) begins_[id] += begins_[id - 1];
-    items_.resize(begins_.back());
+    resize_huge(items_, begins_.back());
     std::vector<std::uint32_t> next(begins_.begin(), begins_.end() - 1);
     for (std::uint32_t leaf = 0; leaf < num_leaves_; ++leaf) {
       items_[next[static_cast<std::size_t>(layout.leaf_parents[leaf])]++] = leaf;
@@ -44,93 +46,57 @@ class Children {
   std::vector<std::uint32_t> items_;
 };
 
-// Writes the leaves down anew, depth first through the children as they are ordered now.
-class LeafWriter {
- public:
-  LeafWriter(AnnotatedTree& tree, Children& children) : tree_(tree), layout_(tree.layout), children_(children) {
-    const std::size_t num_leaves = layout_.rows.size();
-    reserve_huge(rows_, num_leaves);
-    reserve_huge(lcp_, num_leaves);
-    reserve_huge(leaf_parents_, num_leaves);
-    reserve_huge(costs_, num_leaves);
-    reserve_huge(shapes_, num_leaves);
-  }
-
-  void write() {
-    enter(layout_.root());
-    while (!path_.empty()) {
-      auto& [id, left] = path_.back();
-      if (left.empty()) {
-        leave(id);
+// Gives nodes and leaves the places that follow from the order of all children. Returns which leaf is now at each
+// place.
+std::vector<std::uint32_t> place(TreeLayout& layout, Children& children) {
+  std::vector<std::uint32_t> sources;
+  resize_huge(sources, layout.rows.size());
+  for (NodeId id = layout.root(); id >= 0; --id) {
+    const TreeNode& parent = layout.node(id);
+    std::int32_t position = parent.begin;
+    for (const std::uint32_t item : children.of(id)) {
+      const auto index = static_cast<std::size_t>(position);
+      if (position > parent.begin) layout.lcp[index] = parent.depth;
+      if (children.is_leaf(item)) {
+        sources[index] = item;
+        layout.leaf_parents[index] = id;
+        ++position;
         continue;
       }
-      const std::uint32_t item = left.front();
-      left = left.subspan(1);
-      if (children_.is_leaf(item)) {
-        append(item, id);
-      } else {
-        enter(children_.node(item));
-      }
+      TreeNode& child = layout.nodes[static_cast<std::size_t>(children.node(item))];
+      child.end = position + child.end - child.begin;
+      child.begin = position;
+      position = child.end;
     }
-    layout_.rows = std::move(rows_);
-    layout_.lcp = std::move(lcp_);
-    layout_.leaf_parents = std::move(leaf_parents_);
-    tree_.leaves = std::move(costs_);
-    tree_.shapes = std::move(shapes_);
   }
+  return sources;
+}
 
- private:
-  struct Step {
-    NodeId id;
-    std::span<const std::uint32_t> left;  // children still to write
+std::vector<std::uint32_t> place_by_density(AnnotatedTree& tree) {
+  Children children(tree.layout);
+  DensityOrder order;
+  const auto density = [&](std::uint32_t item) {
+    return children.is_leaf(item) ? tree.leaf(static_cast<std::int32_t>(item)).density()
+                                  : tree.subtrees[static_cast<std::size_t>(children.node(item))].density();
   };
+  for (NodeId id = 0; id <= tree.layout.root(); ++id) order.sort(children.of(id), density);
+  return place(tree.layout, children);
+}
 
-  std::int32_t position() const { return static_cast<std::int32_t>(rows_.size()); }
-  TreeNode& node(NodeId id) { return layout_.nodes[static_cast<std::size_t>(id)]; }
-
-  void enter(NodeId id) {
-    node(id).begin = position();
-    path_.push_back({id, children_.of(id)});
-  }
-
-  void leave(NodeId id) {
-    node(id).end = position();
-    path_.pop_back();
-    if (!path_.empty()) next_lcp_ = node(path_.back().id).depth;
-  }
-
-  void append(std::uint32_t leaf, NodeId parent) {
-    rows_.push_back(layout_.rows[leaf]);
-    lcp_.push_back(next_lcp_);
-    leaf_parents_.push_back(parent);
-    costs_.push_back(tree_.leaves[leaf]);
-    shapes_.push_back(tree_.shapes[leaf]);
-    next_lcp_ = node(parent).depth;
-  }
-
-  AnnotatedTree& tree_;
-  TreeLayout& layout_;
-  Children& children_;
-  std::vector<Step> path_;
-  std::vector<std::int32_t> rows_;
-  std::vector<std::int32_t> lcp_;
-  std::vector<NodeId> leaf_parents_;
-  std::vector<Cost> costs_;
-  std::vector<RequestShape> shapes_;
-  std::int32_t next_lcp_ = 0;  // what the next leaf shares with the last one: the depth of the node where they part
-};
+template <typename T>
+void reorder(std::vector<T>& values, const std::vector<std::uint32_t>& sources) {
+  std::vector<T> reordered;
+  reserve_huge(reordered, sources.size());
+  for (const std::uint32_t source : sources) reordered.push_back(values[source]);
+  values = std::move(reordered);
+}
 
 }  // namespace
 
 void layer_sort(AnnotatedTree& tree) {
-  Children children(tree.layout);
-  DensityOrder order;
-  const auto density = [&](std::uint32_t item) {
-    return children.is_leaf(item) ? tree.leaves[item].density()
-                                  : tree.subtrees[static_cast<std::size_t>(children.node(item))].density();
-  };
-  for (NodeId id = 0; id <= tree.layout.root(); ++id) order.sort(children.of(id), density);
-  LeafWriter(tree, children).write();
+  const std::vector<std::uint32_t> sources = place_by_density(tree);
+  tree.shapes.for_each_column([&](auto& column) { reorder(column, sources); });
+  reorder(tree.layout.rows, sources);
 }
 
 }  // namespace blendserve

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/huge_pages.h"
 #include "plan/density_order.h"
 
 namespace blendserve {
@@ -17,9 +18,9 @@ struct Interval {
 };
 
 std::vector<std::uint32_t> leaves_by_density(const AnnotatedTree& tree) {
-  std::vector<std::uint32_t> leaves(tree.leaves.size());
+  std::vector<std::uint32_t> leaves(tree.shapes.size());
   std::iota(leaves.begin(), leaves.end(), 0U);
-  DensityOrder().sort(leaves, [&](std::uint32_t leaf) { return tree.leaves[leaf].density(); });
+  DensityOrder().sort(leaves, [&](std::uint32_t leaf) { return tree.leaf(static_cast<std::int32_t>(leaf)).density(); });
   return leaves;
 }
 
@@ -31,11 +32,12 @@ struct Trees {
 
 Trees trees_of(const AnnotatedTree& tree, double total_work, std::int32_t root_depth) {
   Trees trees;
-  trees.of_leaf.reserve(tree.leaves.size());
+  reserve_huge(trees.of_leaf, tree.shapes.size());
   double done = 0;
-  for (std::size_t leaf = 0; leaf < tree.leaves.size(); ++leaf) {
-    if (leaf == 0 || tree.layout.lcp[leaf] <= root_depth) trees.intervals.push_back({done / total_work, 0});
-    done += tree.leaves[leaf].total();
+  for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) {
+    if (leaf == 0 || tree.layout.lcp[static_cast<std::size_t>(leaf)] <= root_depth)
+      trees.intervals.push_back({done / total_work, 0});
+    done += tree.leaf(leaf).total();
     trees.intervals.back().end = done / total_work;
     trees.of_leaf.push_back(static_cast<std::int32_t>(trees.intervals.size()) - 1);
   }
@@ -53,13 +55,13 @@ NodeId effective_root(const TreeLayout& layout) {
 std::vector<Outlier> find_outliers(const AnnotatedTree& tree, double tolerance) {
   std::vector<Outlier> outliers;
   double total_work = 0;
-  for (const Cost& leaf : tree.leaves) total_work += leaf.total();
+  for (std::int32_t leaf = 0; leaf < tree.layout.num_leaves(); ++leaf) total_work += tree.leaf(leaf).total();
   if (!(total_work > 0)) return outliers;
   const NodeId root = effective_root(tree.layout);
   const Trees trees = trees_of(tree, total_work, tree.layout.node(root).depth);
   double done = 0;
   for (const std::uint32_t leaf : leaves_by_density(tree)) {
-    const double work = tree.leaves[leaf].total();
+    const double work = tree.leaf(static_cast<std::int32_t>(leaf)).total();
     const double place = (done + work / 2) / total_work;
     done += work;
     const NodeId parent = tree.layout.leaf_parents[leaf];

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/huge_pages.h"
 #include "estimate/tree_estimate.h"
 #include "plan/annotate.h"
 #include "plan/blended_order.h"
@@ -43,7 +42,7 @@ void check_permutation(const std::vector<std::int32_t>& rows, std::size_t num_re
   }
 }
 
-void check_lcp(const std::vector<std::int32_t>& lcp, const std::vector<RequestShape>& shapes) {
+void check_lcp(const std::vector<std::int32_t>& lcp, const RequestShapes& shapes) {
   bool is_valid = lcp.size() == shapes.size() && (lcp.empty() || lcp.front() == 0);
   for (std::size_t i = 1; is_valid && i < lcp.size(); ++i) {
     is_valid = 0 <= lcp[i] && lcp[i] <= std::min(shapes[i - 1].prompt_len, shapes[i].prompt_len);
@@ -66,21 +65,21 @@ void check_shapes(const std::vector<RequestShape>& shapes) {
   }
 }
 
-std::vector<RequestShape> by_leaf(const std::vector<RequestShape>& by_row, const std::vector<std::int32_t>& rows) {
-  std::vector<RequestShape> shapes;
-  reserve_huge(shapes, rows.size());
+RequestShapes by_leaf(const std::vector<RequestShape>& by_row, const std::vector<std::int32_t>& rows) {
+  RequestShapes shapes;
+  shapes.reserve(rows.size());
   for (const std::int32_t row : rows) shapes.push_back(by_row[static_cast<std::size_t>(row)]);
   return shapes;
 }
 
 // By leaf of the tree.
-std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<LengthEstimate>& lengths,
-                                    const KnownLengths& known) {
-  std::vector<RequestShape> shapes;
-  reserve_huge(shapes, lengths.size());
-  for (std::size_t leaf = 0; leaf < lengths.size(); ++leaf) {
-    const std::int32_t row = tree.layout().rows[leaf];
-    shapes.push_back({lengths[leaf], tree.prompt_len(row), known.is_known(row)});
+RequestShapes shapes_of(const PrefixTree& tree, const LeafEstimates& output_len, const KnownLengths& known) {
+  const std::vector<std::int32_t>& rows = tree.layout().rows;
+  RequestShapes shapes;
+  shapes.reserve(rows.size());
+  for (std::int32_t leaf = 0; leaf < tree.num_requests(); ++leaf) {
+    const std::int32_t row = rows[static_cast<std::size_t>(leaf)];
+    shapes.push_back({output_len(leaf), tree.prompt_len(row), known.is_known(row)});
   }
   return shapes;
 }
@@ -99,7 +98,7 @@ double PlanSummary::sharing_ratio(std::int64_t num_copied_tokens) const {
   return 1.0 - static_cast<double>(num_unique_tokens + num_copied_tokens) / static_cast<double>(num_prompt_tokens);
 }
 
-Plan::Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout)
+Plan::Plan(CostModel model, RequestShapes shapes, TreeLayout layout)
     : model_(std::move(model)), tree_(annotate(std::move(layout), std::move(shapes), costs())) {}
 
 std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLengths& known, const CostModel& model,
@@ -113,10 +112,10 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   summary.num_nodes = tree.num_nodes();
   PlanTimes& times = summary.times;
   times.build_s = build_s;
-  std::vector<RequestShape> shapes;
+  RequestShapes shapes;
   {
     const Stopwatch watch(times.estimate_s);
-    shapes = shapes_of(tree, estimate_leaf_lengths(tree, known, config.prior), known);
+    shapes = shapes_of(tree, LeafEstimates(tree, known, config.prior), known);
   }
   std::shared_ptr<Plan> plan;
   {
@@ -128,7 +127,7 @@ std::shared_ptr<const Plan> Plan::make(const PrefixTree& tree, const KnownLength
   }
   {
     const Stopwatch watch(times.split_s);
-    summary.split = conditional_split(plan->tree_, plan->costs(), config.split);
+    summary.split = conditional_split(plan->tree_, config.split);
   }
   {
     const Stopwatch watch(times.sort_s);

@@ -79,7 +79,7 @@ class Plan {
   const PlanSummary& summary() const { return summary_; }
 
  private:
-  Plan(CostModel model, std::vector<RequestShape> shapes, TreeLayout layout);
+  Plan(CostModel model, RequestShapes shapes, TreeLayout layout);
 
   CostModel model_;
   AnnotatedTree tree_;

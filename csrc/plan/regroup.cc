@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/huge_pages.h"
 #include "plan/outliers.h"
 
 namespace blendserve {
@@ -35,17 +34,17 @@ class Subsequence {
     lcp_.clear();
   }
 
-  AnnotatedTree tree(const AnnotatedTree& from, const RequestCosts& costs) && {
+  AnnotatedTree tree(const AnnotatedTree& from) && {
     std::vector<std::int32_t> rows;
-    std::vector<RequestShape> shapes;
+    RequestShapes shapes;
     rows.reserve(leaves_.size());
-    reserve_huge(shapes, leaves_.size());
+    shapes.reserve(leaves_.size());
     for (const std::int32_t leaf : leaves_) {
       rows.push_back(from.layout.rows[static_cast<std::size_t>(leaf)]);
       shapes.push_back(from.shapes[static_cast<std::size_t>(leaf)]);
     }
     if (!lcp_.empty()) lcp_.front() = 0;
-    return annotate(TreeLayout::from_lcp(std::move(rows), std::move(lcp_)), std::move(shapes), costs);
+    return annotate(TreeLayout::from_lcp(std::move(rows), std::move(lcp_)), std::move(shapes), from.costs);
   }
 
  private:
@@ -56,8 +55,7 @@ class Subsequence {
 
 }  // namespace
 
-AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> groups, std::int32_t root_depth,
-                      const RequestCosts& costs) {
+AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> groups, std::int32_t root_depth) {
   Subsequence staying;
   Subsequence moved;
   std::array<Subsequence, kNumBands> of_tree;
@@ -86,7 +84,7 @@ AnnotatedTree regroup(const AnnotatedTree& tree, std::span<const std::int8_t> gr
   }
   end_tree();
   moved.move_to(staying, root_depth);
-  return std::move(staying).tree(tree, costs);
+  return std::move(staying).tree(tree);
 }
 
 }  // namespace blendserve

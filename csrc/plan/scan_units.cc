@@ -24,9 +24,9 @@ struct DensityRange {
 std::vector<DensityRange> density_ranges(const AnnotatedTree& tree) {
   const TreeLayout& layout = tree.layout;
   std::vector<DensityRange> ranges(layout.nodes.size());
-  for (std::size_t leaf = 0; leaf < tree.leaves.size(); ++leaf) {
-    const double density = tree.leaves[leaf].density();
-    ranges[static_cast<std::size_t>(layout.leaf_parents[leaf])].add(density, density);
+  for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
+    const double density = tree.leaf(leaf).density();
+    ranges[static_cast<std::size_t>(layout.leaf_parents[static_cast<std::size_t>(leaf)])].add(density, density);
   }
   for (std::size_t id = 0; id + 1 < layout.nodes.size(); ++id) {
     ranges[static_cast<std::size_t>(layout.nodes[id].parent)].add(ranges[id].low, ranges[id].high);
@@ -63,13 +63,13 @@ std::vector<ScanUnit> scan_units(const AnnotatedTree& tree) {
       continue;
     }
     ScanUnit unit{leaf, leaf, {}};
-    const double densest = tree.leaves[index].density();
+    const double densest = tree.leaf(leaf).density();
     const auto belongs = [&](std::int32_t next) {
       return next < layout.num_leaves() && layout.leaf_parents[static_cast<std::size_t>(next)] == parent &&
-             densest <= kSameDensity * tree.leaves[static_cast<std::size_t>(next)].density();
+             densest <= kSameDensity * tree.leaf(next).density();
     };
     do {
-      unit.cost += tree.leaves[static_cast<std::size_t>(unit.end)];
+      unit.cost += tree.leaf(unit.end);
       ++unit.end;
     } while (belongs(unit.end));
     units.push_back(unit);

@@ -24,12 +24,11 @@ struct Runs {
 
 class Cutter {
  public:
-  Cutter(const AnnotatedTree& tree, const RequestCosts& costs)
-      : tree_(tree), layout_(tree.layout), costs_(costs), left_of_(1) {
+  explicit Cutter(const AnnotatedTree& tree) : tree_(tree), layout_(tree.layout), left_of_(1) {
     left_of_.reserve(layout_.rows.size() + 1);
     for (std::size_t leaf = 0; leaf < layout_.rows.size(); ++leaf) {
       left_of_.push_back(left_of_.back());
-      left_of_.back() += costs.leaf(tree.shapes[leaf], layout_.lcp[leaf]);
+      left_of_.back() += tree.costs.leaf(tree.shapes[leaf], layout_.lcp[leaf]);
     }
   }
 
@@ -77,7 +76,7 @@ class Cutter {
     const Cost& before = left_of_[static_cast<std::size_t>(run.begin)];
     const Cost& upto = left_of_[static_cast<std::size_t>(run.end)];
     Cost sum{upto.compute_s - before.compute_s, upto.memory_s - before.memory_s};
-    sum += costs_.segment(0, layout_.lcp[static_cast<std::size_t>(run.begin)], 0);
+    sum += tree_.costs.segment(0, layout_.lcp[static_cast<std::size_t>(run.begin)], 0);
     return sum;
   }
 
@@ -181,7 +180,12 @@ class Cutter {
     };
     std::vector<std::int32_t> lcp = leaves_of(layout_.lcp);
     lcp.front() = 0;
-    return annotate(TreeLayout::from_lcp(leaves_of(layout_.rows), std::move(lcp)), leaves_of(tree_.shapes), costs_);
+    RequestShapes shapes;
+    shapes.reserve(lcp.size());
+    for (std::int32_t leaf = run.begin; leaf < run.end; ++leaf) {
+      shapes.push_back(tree_.shapes[static_cast<std::size_t>(leaf)]);
+    }
+    return annotate(TreeLayout::from_lcp(leaves_of(layout_.rows), std::move(lcp)), std::move(shapes), tree_.costs);
   }
 
   static constexpr int kAttempts = 4;
@@ -190,19 +194,18 @@ class Cutter {
 
   const AnnotatedTree& tree_;
   const TreeLayout& layout_;
-  const RequestCosts& costs_;
   std::vector<Cost> left_of_;  // the leaves before each one, every segment computed once
 };
 
 }  // namespace
 
-std::vector<Shard> cut_shards(const AnnotatedTree& tree, const RequestCosts& costs, std::int32_t num_shards) {
+std::vector<Shard> cut_shards(const AnnotatedTree& tree, std::int32_t num_shards) {
   const std::int32_t num_leaves = tree.layout.num_leaves();
   if (num_shards < 1 || num_shards > num_leaves) {
     throw InvalidInput("num_shards is " + std::to_string(num_shards) +
                        "; it must be from 1 to the number of requests (" + std::to_string(num_leaves) + ")");
   }
-  return Cutter(tree, costs).cut(num_shards);
+  return Cutter(tree).cut(num_shards);
 }
 
 }  // namespace blendserve

@@ -20,6 +20,6 @@ struct Shard {
 // takes leaves from the left and from the right end of what is left, where these balance; the last one takes the
 // middle. So there are two cuts a shard, and each loses at most one root-to-leaf path. Requests are not divided: a
 // shard is off by half of a large one. Throws InvalidInput unless 1 <= num_shards <= leaves.
-std::vector<Shard> cut_shards(const AnnotatedTree& tree, const RequestCosts& costs, std::int32_t num_shards);
+std::vector<Shard> cut_shards(const AnnotatedTree& tree, std::int32_t num_shards);
 
 }  // namespace blendserve

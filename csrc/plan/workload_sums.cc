@@ -9,7 +9,7 @@ WorkloadSums workload_sums(const AnnotatedTree& tree, bool has_cascade_attention
   WorkloadSums sums;
   for (std::int32_t leaf = 0; leaf < layout.num_leaves(); ++leaf) {
     const auto index = static_cast<std::size_t>(leaf);
-    const RequestShape& shape = tree.shapes[index];
+    const RequestShape shape = tree.shapes[index];
     const std::int32_t own_len = shape.prompt_len - layout.leaf_parent_depth(leaf);
     sums.add_segment(layout.lcp[index], shape.prompt_len);
     sums.add_request(has_cascade_attention ? own_len : shape.prompt_len, own_len, shape.output_len.mean,

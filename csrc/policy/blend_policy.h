@@ -74,7 +74,7 @@ class BlendPolicy final : public SchedulingPolicy {
   bool is_planned(RequestId id) const { return id < plan_->num_requests(); }
   std::int32_t leaf(RequestId id) const { return leaves_[static_cast<std::size_t>(id)]; }
   RequestId row(std::int32_t leaf) const { return plan_->layout().rows[static_cast<std::size_t>(leaf)]; }
-  const RequestShape& shape(std::int32_t leaf) const { return plan_->tree().shapes[static_cast<std::size_t>(leaf)]; }
+  RequestShape shape(std::int32_t leaf) const { return plan_->tree().shapes[static_cast<std::size_t>(leaf)]; }
   Running& running(RequestId id) {
     return running_[static_cast<std::size_t>(running_index_[static_cast<std::size_t>(id)])];
   }

@@ -11,7 +11,7 @@ constexpr double kMaxLostShare = 0.01;
 
 bool is_bound_to_prefix(const Plan& plan, std::int32_t leaf) {
   const double lost_s = plan.model().segment_compute_s(0, plan.layout().leaf_parent_depth(leaf));
-  return lost_s > kMaxLostShare * plan.tree().leaves[static_cast<std::size_t>(leaf)].total();
+  return lost_s > kMaxLostShare * plan.tree().leaf(leaf).total();
 }
 
 }  // namespace
@@ -22,7 +22,7 @@ MemorySide::MemorySide(const Plan& plan, const OnlineEstimator& estimator)
   const double root_density = tree.total().density();
   for (std::int32_t leaf = 0; leaf < plan.num_requests(); ++leaf) {
     const auto index = static_cast<std::size_t>(leaf);
-    const bool is_heavy = tree.leaves[index].density() < root_density;
+    const bool is_heavy = tree.leaf(leaf).density() < root_density;
     if (tree.shapes[index].is_length_known && is_heavy && !is_bound_to_prefix(plan, leaf)) {
       known_.push_back(leaf);
     } else {

@@ -74,7 +74,7 @@ void PaperPolicy::admit_to_scan(RequestId id) {
   scan_.release(leaf(id));
   scan_.admit(leaf(id), last_side(id));
   if (last_side(id) == ScanSide::kRight) return;
-  const RequestShape& shape = plan_->tree().shapes[static_cast<std::size_t>(leaf(id))];
+  const RequestShape shape = plan_->tree().shapes[static_cast<std::size_t>(leaf(id))];
   const double prefill_steps = std::ceil(static_cast<double>(shape.prompt_len) / max_batch_tokens_);
   expiries_.push({step_ + static_cast<std::int64_t>(prefill_steps + std::ceil(shape.output_len.mean)), id});
 }

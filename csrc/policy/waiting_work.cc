@@ -9,7 +9,7 @@ WaitingWork::WaitingWork(const Plan& plan, const OnlineEstimator& estimator)
       is_opened_(plan.layout().nodes.size(), false) {
   double output_len = 0;
   for (std::int32_t leaf = 0; leaf < plan.num_requests(); ++leaf) {
-    const RequestShape& shape = plan.tree().shapes[static_cast<std::size_t>(leaf)];
+    const RequestShape shape = plan.tree().shapes[static_cast<std::size_t>(leaf)];
     sums_of(leaf).add(shape, 1);
     output_len += shape.output_len.mean;
   }
@@ -29,7 +29,7 @@ WaitingWork::Sums& WaitingWork::sums_of(std::int32_t leaf) {
 
 void WaitingWork::take(std::int32_t leaf) {
   const TreeLayout& layout = plan_.layout();
-  const RequestShape& shape = plan_.tree().shapes[static_cast<std::size_t>(leaf)];
+  const RequestShape shape = plan_.tree().shapes[static_cast<std::size_t>(leaf)];
   sums_of(leaf).add(shape, -1);
   prefill_s_ -= plan_.model().segment_compute_s(layout.leaf_parent_depth(leaf), shape.prompt_len);
   for (NodeId id = layout.leaf_parents[static_cast<std::size_t>(leaf)];

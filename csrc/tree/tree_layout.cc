@@ -9,85 +9,43 @@
 namespace blendserve {
 namespace {
 
-// Builds the nodes left to right. An open node has its last leaf still to come; it gets its final id when it closes, so
-// that children come before parents.
-class LayoutBuilder {
- public:
-  explicit LayoutBuilder(TreeLayout& layout) : layout_(layout) { open(0, 0); }
-
-  void build() {
-    const auto num_leaves = layout_.num_leaves();
-    resize_huge(layout_.leaf_parents, layout_.rows.size());
-    for (std::int32_t leaf = 0; leaf < num_leaves; ++leaf) {
-      const std::int32_t next_lcp = leaf + 1 < num_leaves ? layout_.lcp[static_cast<std::size_t>(leaf) + 1] : 0;
-      if (next_lcp > top().depth) open(leaf, next_lcp);
-      layout_.leaf_parents[static_cast<std::size_t>(leaf)] = stack_.back();
-      close_deeper_than(next_lcp, leaf + 1);
+// The nodes in the order in which they end, from left to right; their parents are not known yet.
+std::vector<TreeNode> nodes_of(const std::vector<std::int32_t>& lcp) {
+  std::vector<TreeNode> nodes;
+  std::vector<TreeNode> open{TreeNode{}};  // have their last leaf still to come; the root first
+  const auto close = [&](std::int32_t end) {
+    open.back().end = end;
+    nodes.push_back(open.back());
+    open.pop_back();
+  };
+  const auto num_leaves = static_cast<std::int32_t>(lcp.size());
+  for (std::int32_t leaf = 0; leaf < num_leaves; ++leaf) {
+    const std::int32_t next_lcp = leaf + 1 < num_leaves ? lcp[static_cast<std::size_t>(leaf) + 1] : 0;
+    std::int32_t begin = leaf;  // of the node that the next leaf is below too
+    while (open.back().depth > next_lcp) {
+      begin = open.back().begin;
+      close(leaf + 1);
     }
-    close(num_leaves, kNoNode);
-    renumber();
+    if (open.back().depth < next_lcp) open.push_back({.begin = begin, .depth = next_lcp});
   }
+  close(num_leaves);
+  return nodes;
+}
 
- private:
-  TreeNode& top() { return opened_[static_cast<std::size_t>(stack_.back())]; }
-
-  void open(std::int32_t begin, std::int32_t depth) {
-    stack_.push_back(static_cast<NodeId>(opened_.size()));
-    opened_.push_back({.begin = begin, .depth = depth});
-  }
-
-  void close_deeper_than(std::int32_t depth, std::int32_t end) {
-    while (top().depth > depth) {
-      const auto above = opened_[static_cast<std::size_t>(stack_[stack_.size() - 2])];
-      if (above.depth >= depth) {
-        close(end, stack_[stack_.size() - 2]);
-      } else {
-        insert_parent(depth, end);
-      }
+// From right to left parents come before their children: those above a leaf are a stack.
+void set_parents(TreeLayout& layout) {
+  resize_huge(layout.leaf_parents, layout.rows.size());
+  NodeId next = layout.root();
+  std::vector<NodeId> above;
+  for (std::int32_t leaf = layout.num_leaves() - 1; leaf >= 0; --leaf) {
+    while (!above.empty() && layout.node(above.back()).begin > leaf) above.pop_back();
+    for (; next >= 0 && layout.node(next).end == leaf + 1; --next) {
+      if (!above.empty()) layout.nodes[static_cast<std::size_t>(next)].parent = above.back();
+      above.push_back(next);
     }
+    layout.leaf_parents[static_cast<std::size_t>(leaf)] = above.back();
   }
-
-  // The node that closes turns out to have a parent of `depth`, which starts where it starts and goes on.
-  void insert_parent(std::int32_t depth, std::int32_t end) {
-    const std::int32_t begin = top().begin;
-    const NodeId child = stack_.back();
-    stack_.pop_back();
-    open(begin, depth);
-    finish(child, end, stack_.back());
-  }
-
-  void close(std::int32_t end, NodeId parent) {
-    const NodeId id = stack_.back();
-    stack_.pop_back();
-    finish(id, end, parent);
-  }
-
-  void finish(NodeId id, std::int32_t end, NodeId parent) {
-    TreeNode& node = opened_[static_cast<std::size_t>(id)];
-    node.end = end;
-    node.parent = parent;
-    closed_.push_back(id);
-  }
-
-  void renumber() {
-    std::vector<NodeId> final_ids(opened_.size());
-    for (std::size_t i = 0; i < closed_.size(); ++i) {
-      final_ids[static_cast<std::size_t>(closed_[i])] = static_cast<NodeId>(i);
-    }
-    reserve_huge(layout_.nodes, opened_.size());
-    for (const NodeId id : closed_) {
-      TreeNode node = opened_[static_cast<std::size_t>(id)];
-      if (node.parent != kNoNode) node.parent = final_ids[static_cast<std::size_t>(node.parent)];
-      layout_.nodes.push_back(node);
-    }
-    for (NodeId& parent : layout_.leaf_parents) parent = final_ids[static_cast<std::size_t>(parent)];
-  }
-
-  TreeLayout& layout_;
-  std::vector<TreeNode> opened_;  // by order of opening
-  std::vector<NodeId> stack_;     // open nodes, the root first; indices of opened_
-  std::vector<NodeId> closed_;    // indices of opened_
-};
+}
 
 }  // namespace
 
@@ -96,7 +54,8 @@ TreeLayout TreeLayout::from_lcp(std::vector<std::int32_t> rows, std::vector<std:
   TreeLayout layout;
   layout.rows = std::move(rows);
   layout.lcp = std::move(lcp);
-  LayoutBuilder(layout).build();
+  layout.nodes = nodes_of(layout.lcp);
+  set_parents(layout);
   return layout;
 }
 

@@ -36,7 +36,7 @@ struct TreeLayout {
   std::vector<TreeNode> nodes;       // children before their parents, the root last
   std::vector<NodeId> leaf_parents;  // [n] the node above each leaf
 
-  // One pass over `lcp`; needs 16 bytes a node and 4 a leaf beside the arguments.
+  // Two passes; needs little beside the arguments and the result.
   static TreeLayout from_lcp(std::vector<std::int32_t> rows, std::vector<std::int32_t> lcp);
 
   std::int32_t num_leaves() const { return static_cast<std::int32_t>(rows.size()); }

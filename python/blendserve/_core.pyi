@@ -76,7 +76,7 @@ class PlanCore:
     @staticmethod
     def make(
         tree: PrefixTree,
-        output_lengths: NDArray[np.float64],
+        output_lengths: NDArray[np.float64] | None,
         evidence_weights: NDArray[np.float64] | None,
         max_output_lengths: NDArray[np.int32] | None,
         model: CostModel,
@@ -94,6 +94,7 @@ class PlanCore:
         prompt_lens: NDArray[np.int32],
         mean_output_lens: NDArray[np.float64],
         second_moments: NDArray[np.float64],
+        is_length_known: NDArray[np.uint8],
         rows: NDArray[np.int32],
         lcp: NDArray[np.int32],
         order: NDArray[np.int32],
@@ -113,6 +114,8 @@ class PlanCore:
     def mean_output_lens(self) -> NDArray[np.float64]: ...
     @property
     def second_moments(self) -> NDArray[np.float64]: ...
+    @property
+    def is_length_known(self) -> NDArray[np.uint8]: ...
     @property
     def summary(self) -> dict[str, Any]: ...
     def built_view(self, tree: PrefixTree) -> dict[str, NDArray[Any]]: ...

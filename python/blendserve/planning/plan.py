@@ -143,7 +143,7 @@ def plan(
     build_s = 0.0 if tree is tokens else time.perf_counter() - started
     num_requests = tree.num_requests
     prior = _positive("prior_output_len", prior_output_len)
-    lengths = _lengths(output_lengths, num_requests)
+    lengths = None if output_lengths is None else _reals("output_lengths", output_lengths, num_requests)
     caps = None if max_output_lengths is None else _int32s("max_output_lengths", max_output_lengths, num_requests, 1)
     core = PlanCore.make(
         tree,
@@ -158,7 +158,7 @@ def plan(
         build_s=build_s,
     )
     if max_new_tokens is None:
-        limits = _limits(lengths, caps)
+        limits = _limits(num_requests, lengths, caps)
     else:
         limits = _int32s("max_new_tokens", max_new_tokens, num_requests, 0)
     return Plan(core, model, device, tree, limits, PlanReport.of(core.summary))
@@ -187,16 +187,12 @@ def _positive(name: str, value: float) -> float:
     return float(value)
 
 
-def _lengths(lengths: ArrayLike | None, num_requests: int) -> NDArray[np.float64]:
-    if lengths is None:
-        return np.full(num_requests, _UNKNOWN)
-    return _reals("output_lengths", lengths, num_requests)
-
-
-def _limits(lengths: NDArray[np.float64], caps: NDArray[np.int32] | None) -> NDArray[np.int32]:
+def _limits(
+    num_requests: int, lengths: NDArray[np.float64] | None, caps: NDArray[np.int32] | None
+) -> NDArray[np.int32]:
     """`Plan.max_new_tokens` by default; the lengths have been checked."""
-    if not np.any(lengths != _UNKNOWN):
-        return np.zeros(len(lengths), dtype=np.int32) if caps is None else caps
+    if lengths is None or not np.any(lengths != _UNKNOWN):
+        return np.zeros(num_requests, dtype=np.int32) if caps is None else caps
     unknown = lengths == _UNKNOWN
     limits = np.where(unknown, 0, np.maximum(np.ceil(lengths), 1)).astype(np.int32)
     return limits if caps is None else np.where(unknown, caps, limits)

@@ -17,8 +17,8 @@ from blendserve.specs import DeviceSpec, ModelSpec, device_fields
 
 __all__ = ["load", "save"]
 
-_FORMAT = "blendserve plan 1"
-_ARRAYS = ("prompt_lens", "mean_output_lens", "second_moments", "rows", "lcp", "order")
+_FORMAT = "blendserve plan 2"
+_ARRAYS = ("prompt_lens", "mean_output_lens", "second_moments", "is_length_known", "rows", "lcp", "order")
 _MODEL_FIELDS = (
     "name",
     "num_layers",

@@ -229,7 +229,7 @@ TEST_CASE("requests without memory time are infinitely dense: the right side tak
   PlannedJob job({{1, 1}, {2, 2}, {3}, {4}}, {0, 0, 100, 100});
   job.sort();
   const auto units = scan_units(job.planned);
-  REQUIRE(job.planned.leaves[0].density() == std::numeric_limits<double>::infinity());
+  REQUIRE(job.planned.leaf(0).density() == std::numeric_limits<double>::infinity());
   DualScan scan(job.planned, units, job.model, 1000);
   scan.begin_steps();
   CHECK(scan.is_blending());

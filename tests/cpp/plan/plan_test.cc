@@ -112,10 +112,11 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
   for (const std::int32_t num_shards : {1, 2, 3, 4, 8}) {
     const Job job = mixed_job(3, 8000);
     const auto plan = job.plan();
-    const auto shards = cut_shards(plan->tree(), plan->costs(), num_shards);
+    const auto shards = cut_shards(plan->tree(), num_shards);
     REQUIRE(static_cast<std::int32_t>(shards.size()) == num_shards);
     Cost largest;
-    for (const RequestShape& shape : plan->tree().shapes) {
+    for (std::size_t leaf = 0; leaf < plan->tree().shapes.size(); ++leaf) {
+      const RequestShape shape = plan->tree().shapes[leaf];
       const Cost cost = plan->costs().leaf(shape, 0);
       largest.compute_s = std::max(largest.compute_s, cost.compute_s);
       largest.memory_s = std::max(largest.memory_s, cost.memory_s);
@@ -137,8 +138,8 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
 TEST_CASE("there are as many shards as requests at most, and every one gets a request") {
   const Job job = mixed_job(4, 5);
   const auto plan = job.plan();
-  const auto shards = cut_shards(plan->tree(), plan->costs(), 5);
+  const auto shards = cut_shards(plan->tree(), 5);
   for (const Shard& shard : shards) CHECK(shard.rows.size() == 1);
-  CHECK_THROWS_WITH(cut_shards(plan->tree(), plan->costs(), 6), Catch::Contains("num_shards is 6"));
-  CHECK_THROWS_AS(cut_shards(plan->tree(), plan->costs(), 0), InvalidInput);
+  CHECK_THROWS_WITH(cut_shards(plan->tree(), 6), Catch::Contains("num_shards is 6"));
+  CHECK_THROWS_AS(cut_shards(plan->tree(), 0), InvalidInput);
 }

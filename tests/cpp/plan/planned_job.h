@@ -65,8 +65,8 @@ struct PlannedJob {
     ThreadPool pool(1);
     return PrefixTree::build(Workload::from_prompts(prompts), pool);
   }
-  static std::vector<RequestShape> shapes_of(const PrefixTree& tree, const std::vector<double>& output_lens) {
-    std::vector<RequestShape> shapes;
+  static RequestShapes shapes_of(const PrefixTree& tree, const std::vector<double>& output_lens) {
+    RequestShapes shapes;
     for (const std::int32_t row : tree.layout().rows) {
       shapes.push_back({LengthEstimate::exactly(output_lens[static_cast<std::size_t>(row)]), tree.prompt_len(row)});
     }

@@ -38,8 +38,7 @@ void check_children_are_sorted(const PlannedJob& job) {
     for (const NodeId id : begins[static_cast<std::size_t>(leaf)]) {
       check(job.layout().node(id).parent, job.planned.subtrees[static_cast<std::size_t>(id)].density());
     }
-    check(job.layout().leaf_parents[static_cast<std::size_t>(leaf)],
-          job.planned.leaves[static_cast<std::size_t>(leaf)].density());
+    check(job.layout().leaf_parents[static_cast<std::size_t>(leaf)], job.planned.leaf(leaf).density());
   }
 }
 
@@ -57,7 +56,7 @@ TEST_CASE("a node costs its own segment once, and what lies below it") {
   CHECK(job.planned.subtrees[0].compute_s == Approx(6 + 30));
   CHECK(job.planned.subtrees[0].memory_s == Approx((4 * 10 + 50 + 5 * 20 + 200) * 0.01));
   CHECK(job.planned.subtrees[1].compute_s == Approx(7 + 30));
-  CHECK(job.planned.leaves[2].density() == std::numeric_limits<double>::infinity());
+  CHECK(job.planned.leaf(2).density() == std::numeric_limits<double>::infinity());
 }
 
 TEST_CASE("with cascade attention a shared segment is read once a step, for as long as its longest request runs") {
@@ -96,6 +95,10 @@ TEST_CASE("the layer-wise sort orders the children of every node and keeps the t
     const auto rows = sorted(job.layout().rows);
     const auto num_unique = job.num_unique_tokens();
     const auto costs_before = job.planned.subtrees;
+    std::vector<RequestShape> shapes_before(rows.size());  // by row
+    for (std::size_t leaf = 0; leaf < rows.size(); ++leaf) {
+      shapes_before[static_cast<std::size_t>(job.layout().rows[leaf])] = job.planned.shapes[leaf];
+    }
     job.sort();
     job.layout().verify();
     check_children_are_sorted(job);
@@ -106,8 +109,10 @@ TEST_CASE("the layer-wise sort orders the children of every node and keeps the t
       CHECK(fresh.subtrees[id].compute_s == Approx(costs_before[id].compute_s));
       CHECK(fresh.subtrees[id].memory_s == Approx(costs_before[id].memory_s));
     }
-    for (std::size_t leaf = 0; leaf < fresh.leaves.size(); ++leaf) {
-      CHECK(fresh.leaves[leaf].compute_s == job.planned.leaves[leaf].compute_s);
+    for (std::size_t leaf = 0; leaf < rows.size(); ++leaf) {
+      const auto row = static_cast<std::size_t>(job.layout().rows[leaf]);
+      CHECK(job.planned.shapes[leaf].prompt_len == job.tree.prompt_len(job.layout().rows[leaf]));
+      CHECK(job.planned.shapes[leaf].output_len == shapes_before[row].output_len);
     }
   }
 }
@@ -115,7 +120,7 @@ TEST_CASE("the layer-wise sort orders the children of every node and keeps the t
 TEST_CASE("regrouping keeps every leaf and shares what is left together") {
   // Two trees: 5 5 | {1, 2 | {7, 8}} and 6 6 | {1, 2}.
   const PlannedJob job({{5, 5, 1}, {5, 5, 2, 7}, {5, 5, 2, 8}, {6, 6, 1}, {6, 6, 2}}, {1, 1, 1, 1, 1});
-  const auto tree = regroup(job.planned, std::vector<std::int8_t>{kStays, 3, 3, kStays, 0}, 0, job.costs);
+  const auto tree = regroup(job.planned, std::vector<std::int8_t>{kStays, 3, 3, kStays, 0}, 0);
   tree.layout.verify();
   CHECK(tree.layout.rows == std::vector<std::int32_t>{0, 3, 1, 2, 4});
   CHECK(tree.layout.lcp == std::vector<std::int32_t>{0, 0, 0, 3, 0});
@@ -154,7 +159,7 @@ TEST_CASE("outliers move to their place under a copy of their prefix, those of o
   job.sort();
   const auto before = job.num_unique_tokens();
   REQUIRE(find_outliers(job.planned, 1.0 / 64).size() >= ThreeTrees::kLongPerTree);
-  const auto report = conditional_split(job.planned, job.costs, {.budget = 0.1});
+  const auto report = conditional_split(job.planned, {.budget = 0.1});
   job.layout().verify();
   CHECK(report.stop == SplitStop::kMonotone);
   CHECK(report.num_splits >= ThreeTrees::kLongPerTree);
@@ -168,7 +173,7 @@ TEST_CASE("a chat template above all requests is not copied") {
   const ThreeTrees trees(1, std::vector<Token>(100, 9));
   PlannedJob job(trees.prompts, trees.lens);
   job.sort();
-  const auto report = conditional_split(job.planned, job.costs, {.budget = 0.01});
+  const auto report = conditional_split(job.planned, {.budget = 0.01});
   CHECK(report.num_splits >= ThreeTrees::kLongPerTree);
   CHECK(report.num_copied_tokens <= report.num_splits);
 }
@@ -180,7 +185,7 @@ TEST_CASE("a job that one resource bounds is not split") {
     for (std::size_t i = 0; i < lens.size(); ++i) lens[i] = output_len + static_cast<double>(i % 7) * output_len / 10;
     PlannedJob job(trees.prompts, lens);
     job.sort();
-    const auto report = conditional_split(job.planned, job.costs, {.budget = 1});
+    const auto report = conditional_split(job.planned, {.budget = 1});
     CHECK(report.stop == SplitStop::kOneSided);
     CHECK(report.num_splits == 0);
   }
@@ -194,7 +199,7 @@ TEST_CASE("splits stay within the budget, move a leaf once and leave a sorted tr
       const auto before = job.num_unique_tokens();
       const auto num_shared = job.tree.num_prompt_tokens() - before;
       job.sort();
-      const auto report = conditional_split(job.planned, job.costs, {.budget = budget});
+      const auto report = conditional_split(job.planned, {.budget = budget});
       job.layout().verify();
       check_children_are_sorted(job);
       CHECK(sorted(job.layout().rows) == rows);
@@ -215,8 +220,7 @@ TEST_CASE("the split budget must be a share") {
   auto job = random_job(3);
   job.sort();
   for (const double budget : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
-    CHECK_THROWS_WITH(conditional_split(job.planned, job.costs, {.budget = budget}),
-                      Catch::Contains("split_budget is"));
+    CHECK_THROWS_WITH(conditional_split(job.planned, {.budget = budget}), Catch::Contains("split_budget is"));
   }
 }
 

@@ -129,7 +129,7 @@ def test_any_sample_is_refused_or_has_rows_of_the_tree(options: dict[str, Any]) 
         assert (weights >= 1).all()
 
 
-PARTS = ("prompt_lens", "mean_output_lens", "second_moments", "rows", "lcp", "order")
+PARTS = ("prompt_lens", "mean_output_lens", "second_moments", "is_length_known", "rows", "lcp", "order")
 
 
 @fuzzed

@@ -203,7 +203,8 @@ def test_a_loaded_plan_is_scheduled_as_the_one_that_was_saved(tmp_path: Path) ->
     plan = JOB.plan()
     plan.save(tmp_path / "plan.npz")
     loaded = bs.Plan.load(tmp_path / "plan.npz", *arrays_of(JOB.prompts))
-    assert run(scheduler_of(loaded)) == run(scheduler_of(plan))
+    for schedule in ("paper", "blend"):
+        assert run(scheduler_of(loaded, schedule=schedule)) == run(scheduler_of(plan, schedule=schedule))
     with pytest.raises(ValueError, match="the plan was loaded without its prompts; pass tokens and offsets to Plan"):
         scheduler_of(bs.Plan.load(tmp_path / "plan.npz"))
 

@@ -91,7 +91,7 @@ def test_other_prompts_are_refused(tmp_path: Path) -> None:
         ({"prompt_lens": np.full(40, -1, np.int32)}, "request 0 has prompt length -1"),
         ({"mean_output_lens": np.full(40, np.nan)}, "request 0 has .* expected output length nan"),
         ({"mean_output_lens": np.full(40, 1e19)}, "request 0 has .* expected output length 1000"),
-        ({"mean_output_lens": np.ones(39)}, "prompt_lens, mean_output_lens and second_moments differ in length"),
+        ({"mean_output_lens": np.ones(39)}, "prompt_lens, mean_output_lens, second_moments and is_length_known differ"),
         ({"second_moments": np.full(40, np.inf)}, "request 0 has .* second moment inf"),
         ({"max_new_tokens": np.ones(39, np.int32)}, "max_new_tokens does not fit"),
         ({"max_new_tokens": np.ones(40, np.int64)}, "max_new_tokens does not fit"),
