@@ -55,7 +55,7 @@ BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& lay
       throw InvalidInput("first_rows has " + std::to_string(row) + "; the plan has " +
                          std::to_string(plan_->num_requests()) + " requests");
     }
-    first_leaves_.push_back(leaf(row));
+    if (!is_bound_to_prefix(*plan_, leaf(row))) first_leaves_.push_back(leaf(row));
   }
   std::ranges::sort(first_leaves_);
 }
@@ -140,7 +140,7 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   const double full_memory_s = kFullShare * model.t_kv() * capacity_;
   const double waiting_memory_s = waiting_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
-  pace_.plan(compute_s, waiting_memory_s, full_memory_s, forecast_);
+  pace_.plan({compute_s, waiting_memory_s, running_memory_s}, full_memory_s, forecast_);
   const double tokens_per_step =
       std::min<double>(pace_.compute_s(full_memory_s) / model.t_tok(), view.max_batch_tokens);
   reserve_ = std::min(compute_side_tokens(tokens_per_step), 0.5 * capacity_);
@@ -196,7 +196,7 @@ std::optional<RequestId> BlendPolicy::next_of_memory_side(const SchedulerView& v
   std::int32_t found = memory_side_.longest_known([&](std::int32_t leaf) { return fits(leaf, limit); });
   double least = density_left_;
   if (found == kNone) {
-    for (std::size_t i = 0; i < memory_side_.num_classes(); ++i) {
+    for (std::size_t i = 0; i < memory_side_.num_lists(); ++i) {
       const std::int32_t candidate = memory_side_.rightmost(i);
       if (candidate == kNone) continue;
       const double candidate_density = density(candidate);

@@ -19,7 +19,8 @@ namespace blendserve {
 
 struct BlendConfig {
   Execution execution = Execution::kOverlapped;
-  std::vector<std::int32_t> first_rows;  // run before all others, without being waited for: the length samples
+  // The length samples: run before all others but not waited for, unless they are bound to their prefix.
+  std::vector<std::int32_t> first_rows;
 };
 
 // Our own schedule over a planned job.

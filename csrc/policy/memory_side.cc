@@ -9,24 +9,26 @@ namespace {
 // A request may run away from those that share its prefix where computing it anew costs at most this share of the rest.
 constexpr double kMaxLostShare = 0.01;
 
+}  // namespace
+
 bool is_bound_to_prefix(const Plan& plan, std::int32_t leaf) {
   const double lost_s = plan.model().segment_compute_s(0, plan.layout().leaf_parent_depth(leaf));
   return lost_s > kMaxLostShare * plan.tree().leaf(leaf).total();
 }
 
-}  // namespace
-
 MemorySide::MemorySide(const Plan& plan, const OnlineEstimator& estimator)
-    : is_waiting_(static_cast<std::size_t>(plan.num_requests()), true), classes_(estimator.num_classes()) {
+    : is_waiting_(static_cast<std::size_t>(plan.num_requests()), true), lists_(estimator.num_classes() + 1) {
   const AnnotatedTree& tree = plan.tree();
   const double root_density = tree.total().density();
   for (std::int32_t leaf = 0; leaf < plan.num_requests(); ++leaf) {
     const auto index = static_cast<std::size_t>(leaf);
     const bool is_heavy = tree.leaf(leaf).density() < root_density;
-    if (tree.shapes[index].is_length_known && is_heavy && !is_bound_to_prefix(plan, leaf)) {
+    if (is_bound_to_prefix(plan, leaf)) {
+      lists_.back().push_back(leaf);
+    } else if (tree.shapes[index].is_length_known && is_heavy) {
       known_.push_back(leaf);
     } else {
-      classes_[estimator.class_of(tree.layout.rows[index])].push_back(leaf);
+      lists_[estimator.class_of(tree.layout.rows[index])].push_back(leaf);
     }
   }
   std::ranges::stable_sort(known_, std::ranges::greater{}, [&](std::int32_t leaf) {
@@ -50,8 +52,8 @@ std::size_t MemorySide::waiting_from(std::size_t index) {
   return found;
 }
 
-std::int32_t MemorySide::rightmost(std::size_t length_class) {
-  auto& leaves = classes_[length_class];
+std::int32_t MemorySide::rightmost(std::size_t list) {
+  auto& leaves = lists_[list];
   while (!leaves.empty() && !is_waiting(leaves.back())) leaves.pop_back();
   return leaves.empty() ? kNone : leaves.back();
 }

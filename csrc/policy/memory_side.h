@@ -8,8 +8,11 @@
 
 namespace blendserve {
 
-// Leaves of a plan that wait, by what is known of their lengths: those with known lengths from long to short, the
-// others by class from the right of the plan to the left.
+// Whether a leaf must run near those that share its prefix: computing the prefix anew would cost more than 1 % of it.
+bool is_bound_to_prefix(const Plan& plan, std::int32_t leaf);
+
+// Leaves of a plan that wait: those with known lengths from long to short, the others in lists from the right of the
+// plan to the left, one for each class of lengths and one for all that are bound to their prefix.
 class MemorySide {
  public:
   MemorySide(const Plan& plan, const OnlineEstimator& estimator);
@@ -32,9 +35,9 @@ class MemorySide {
     return found < known_.size() && fits(known_[found]) ? known_[found] : kNone;
   }
 
-  // The rightmost waiting leaf of a class, or kNone.
-  std::int32_t rightmost(std::size_t length_class);
-  std::size_t num_classes() const { return classes_.size(); }
+  // The rightmost waiting leaf of a list, or kNone.
+  std::int32_t rightmost(std::size_t list);
+  std::size_t num_lists() const { return lists_.size(); }
 
   void take(std::int32_t leaf) { is_waiting_[static_cast<std::size_t>(leaf)] = false; }
   bool is_waiting(std::int32_t leaf) const { return is_waiting_[static_cast<std::size_t>(leaf)]; }
@@ -44,10 +47,10 @@ class MemorySide {
  private:
   std::size_t waiting_from(std::size_t index);
 
-  std::vector<bool> is_waiting_;                    // by leaf
-  std::vector<std::int32_t> known_;                 // leaves, the longest first
-  std::vector<std::int32_t> next_known_;            // by index into known_: where to look on from one that was taken
-  std::vector<std::vector<std::int32_t>> classes_;  // leaves in the plan's order; from the end, taken ones are dropped
+  std::vector<bool> is_waiting_;                  // by leaf
+  std::vector<std::int32_t> known_;               // leaves, the longest first
+  std::vector<std::int32_t> next_known_;          // by index into known_: where to look on from one that was taken
+  std::vector<std::vector<std::int32_t>> lists_;  // leaves in the plan's order; from the end, taken ones are dropped
 };
 
 }  // namespace blendserve

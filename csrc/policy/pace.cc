@@ -5,6 +5,12 @@
 
 namespace blendserve {
 
+namespace {
+
+constexpr double kComputeBound = 3.0;
+
+}  // namespace
+
 Pace::Pace(const CostModel& cost, Execution execution)
     : t_kv_(cost.t_kv()),
       beta_(cost.device().beta),
@@ -21,8 +27,8 @@ double Pace::cheap_compute_s(double memory_s) const {
   return is_overlapped_ ? std::max(memory_s, free_compute_s(memory_s)) : weights_s_;
 }
 
-void Pace::plan(double compute_s, double waiting_memory_s, double full_memory_s, const KvForecast& running) {
-  const double full_steps = waiting_memory_s / full_memory_s;
+void Pace::plan(const Work& left, double full_memory_s, const KvForecast& running) {
+  const double full_steps = left.waiting_memory_s / full_memory_s;
   double free_s = full_steps * free_compute_s(full_memory_s);
   double cheap_s = full_steps * cheap_compute_s(full_memory_s);
   double num_steps = full_steps;
@@ -33,8 +39,9 @@ void Pace::plan(double compute_s, double waiting_memory_s, double full_memory_s,
     cheap_s += Horizon::width(bin) * cheap_compute_s(memory_s);
     num_steps += Horizon::width(bin);
   }
-  cheap_share_ = cheap_s > free_s ? std::clamp((compute_s - free_s) / (cheap_s - free_s), 0.0, 1.0) : 1.0;
-  surplus_s_ = std::max(0.0, compute_s - cheap_s) / std::max(1.0, num_steps);
+  cheap_share_ = cheap_s > free_s ? std::clamp((left.compute_s - free_s) / (cheap_s - free_s), 0.0, 1.0) : 1.0;
+  const bool is_compute_bound = left.compute_s > kComputeBound * (left.waiting_memory_s + left.running_memory_s);
+  surplus_s_ = std::max(0.0, left.compute_s - cheap_s) / (is_compute_bound ? 1.0 : std::max(1.0, num_steps));
 }
 
 double Pace::compute_s(double memory_s) const {

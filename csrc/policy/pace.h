@@ -19,9 +19,16 @@ class Pace {
   double free_compute_s(double memory_s) const;
   double cheap_compute_s(double memory_s) const;
 
-  // What is left: `compute_s`, and the memory time of the running requests as forecast and of those that wait. While
-  // some wait the steps' memory time is `full_memory_s`.
-  void plan(double compute_s, double waiting_memory_s, double full_memory_s, const KvForecast& running);
+  // Seconds that are left of a job.
+  struct Work {
+    double compute_s = 0;
+    double waiting_memory_s = 0;
+    double running_memory_s = 0;
+  };
+
+  // While requests wait the steps' memory time is `full_memory_s`, then that of `running` as forecast. Where compute is
+  // three times the memory time or more, no step is bound by memory, and steps are as wide as they may be.
+  void plan(const Work& left, double full_memory_s, const KvForecast& running);
 
   // For the next step, of which the decodes take memory_s.
   double compute_s(double memory_s) const;
