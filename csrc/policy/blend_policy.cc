@@ -14,7 +14,7 @@ constexpr std::int64_t kForecastSteps = 16;
 constexpr std::int64_t kMinLearningSteps = 64;
 constexpr std::int64_t kMaxLearningSteps = 1024;
 // Standard deviations of the KV forecast that admission leaves free.
-constexpr double kSafety = 1.0;
+constexpr double kSafety = 2.0;
 // Of the capacity, that admission leaves free after each preemption; it comes back by and by.
 constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
