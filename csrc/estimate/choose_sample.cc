@@ -68,6 +68,15 @@ std::vector<double> memory_probabilities(const PrefixTree& tree, const SampleCon
   return sizes;
 }
 
+constexpr std::int32_t kLargeStratum = 64;  // requests
+constexpr double kMaxLeastSamples = 32.0;
+
+// Samples that each large stratum gets at least, when they share `room` beyond their shares of the rate.
+double least_samples(const Strata& strata, double room) {
+  const auto num_large = std::ranges::count_if(strata.sizes, [](std::int32_t size) { return size >= kLargeStratum; });
+  return std::clamp(room / static_cast<double>(std::max<std::ptrdiff_t>(num_large, 1)), 1.0, kMaxLeastSamples);
+}
+
 // The passes by stratum; all strata beyond the limit share the last one.
 struct Passes {
   std::vector<PivotalPass> passes;
@@ -86,9 +95,10 @@ Passes plan_passes(const Strata& strata, const std::vector<double>& probabilitie
   plan.passes.resize(totals.size() + 1);
   plan.factors.assign(plan.passes.size(), 1.0);
   plan.of_stratum.assign(totals.size(), strata.size());
+  const double least = least_samples(strata, (limit - num_samples) / 2.0);
   for (const std::int32_t stratum : strata_by_rank(strata)) {
     const auto index = static_cast<std::size_t>(stratum);
-    const double raised = std::max(totals[index], 1.0);
+    const double raised = std::max(totals[index], strata.sizes[index] >= kLargeStratum ? least : 1.0);
     if (num_samples + raised - totals[index] > limit) continue;
     num_samples += raised - totals[index];
     plan.of_stratum[index] = stratum;

@@ -19,6 +19,8 @@ constexpr double kSafety = 2.0;
 constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
 constexpr double kBackoffDecay = 0.995;  // a forecast
+// Of the KV tokens whose reads the widest step's compute pairs with: more of them would only crowd out cached prefixes.
+constexpr double kUsefulShare = 1.5;
 constexpr double kFullShare = 0.9;       // of the capacity, which the steps use while memory-heavy requests wait
 constexpr std::int32_t kLookahead = 64;  // leaves that tell what the compute side needs
 
@@ -140,6 +142,7 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   const double full_memory_s = kFullShare * model.t_kv() * capacity_;
   const double waiting_memory_s = waiting_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
+  useful_tokens_ = kUsefulShare * view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
   pace_.plan({compute_s, waiting_memory_s, running_memory_s}, full_memory_s, forecast_);
   const double tokens_per_step =
       std::min<double>(pace_.compute_s(full_memory_s) / model.t_tok(), view.max_batch_tokens);
@@ -192,7 +195,7 @@ std::optional<RequestId> BlendPolicy::next_preempted(const SchedulerView& view) 
 
 std::optional<RequestId> BlendPolicy::next_of_memory_side(const SchedulerView& view) {
   if (is_memory_side_full_ || !preempted_.empty()) return std::nullopt;
-  const double limit = capacity_ - reserve_;
+  const double limit = std::min(capacity_ - reserve_, useful_tokens_);
   std::int32_t found = memory_side_.longest_known([&](std::int32_t leaf) { return fits(leaf, limit); });
   double least = density_left_;
   if (found == kNone) {

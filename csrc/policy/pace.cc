@@ -5,12 +5,6 @@
 
 namespace blendserve {
 
-namespace {
-
-constexpr double kComputeBound = 3.0;
-
-}  // namespace
-
 Pace::Pace(const CostModel& cost, Execution execution)
     : t_kv_(cost.t_kv()),
       beta_(cost.device().beta),

@@ -16,6 +16,9 @@ class Pace {
  public:
   Pace(const CostModel& cost, Execution execution);
 
+  // A job with as much compute for each second of memory time is bound by compute in every step.
+  static constexpr double kComputeBound = 3.0;
+
   double free_compute_s(double memory_s) const;
   double cheap_compute_s(double memory_s) const;
 
@@ -27,7 +30,7 @@ class Pace {
   };
 
   // While requests wait the steps' memory time is `full_memory_s`, then that of `running` as forecast. Where compute is
-  // three times the memory time or more, no step is bound by memory, and steps are as wide as they may be.
+  // kComputeBound times the memory time or more, steps are as wide as they may be.
   void plan(const Work& left, double full_memory_s, const KvForecast& running);
 
   // For the next step, of which the decodes take memory_s.

@@ -140,7 +140,7 @@ def test_a_plan_restored_from_anything_is_refused_or_can_be_used(damaged: set[st
     for part in sorted(damaged):
         right = parts[part].dtype
         like = st.lists(st.integers(-1, 4), min_size=3, max_size=3).map(
-            lambda values, dtype=right: np.array(values, dtype)
+            lambda values, dtype=right: np.array(values).astype(dtype)
         )
         parts[part] = data.draw(st.one_of(like, arrays(max_size=3), arrays(FLOATS, 3), ANYTHING))
     summary = data.draw(

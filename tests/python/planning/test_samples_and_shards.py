@@ -44,14 +44,14 @@ def test_samples_are_rows_with_weights_and_every_tree_has_one(
 
 @pytest.mark.parametrize("method", ["uniform", "memory_variance"])
 def test_weights_say_how_many_requests_each_sample_stands_for(method: str) -> None:
-    tree = PrefixTree.build(*arrays_of([[row % 4, row] for row in range(2000)]))
+    tree = PrefixTree.build(*arrays_of([[row % 4, row] for row in range(4000)]))
     totals, counts = [], []
     for seed in range(30):
         rows, weights = choose_samples(tree, rate=0.05, seed=seed, method=method)
         totals.append(weights.sum())
         counts.append(len(rows))
-    assert np.mean(totals) == pytest.approx(2000, rel=0.05)
-    assert np.mean(counts) == pytest.approx(100, rel=0.05)
+    assert np.mean(totals) == pytest.approx(4000, rel=0.05)
+    assert np.mean(counts) == pytest.approx(200, rel=0.05)
     assert len({tuple(choose_samples(tree, seed=seed)[0].tolist()) for seed in range(5)}) == 5
 
 
