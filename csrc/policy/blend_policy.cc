@@ -109,7 +109,7 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   const double target_s = pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens));
   const double t_attn = model.t_attn() * (2.0 * view.prefill_context + target_s / model.t_tok());
   const double tiles =
-      std::max(std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile));
+      std::max({1.0, std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile)});
   return static_cast<std::int32_t>(std::min<double>(tiles * tile, view.max_batch_tokens));
 }
 
