@@ -13,8 +13,10 @@ namespace {
 constexpr std::int64_t kForecastSteps = 16;
 constexpr std::int64_t kMinLearningSteps = 64;
 constexpr std::int64_t kMaxLearningSteps = 1024;
-// Standard deviations of the KV forecast that admission leaves free.
+// Standard deviations of the KV forecast that admission leaves free: where every step reads all it can, a full cache
+// saves time and compute to repeat is free.
 constexpr double kSafety = 2.0;
+constexpr double kBusBoundSafety = 1.0;
 // Of the capacity, that admission leaves free after each preemption; it comes back by and by.
 constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
@@ -88,7 +90,7 @@ KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_g
 }
 
 bool BlendPolicy::fits(std::int32_t leaf, double limit) const {
-  return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, kSafety);
+  return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, safety_);
 }
 
 std::int32_t BlendPolicy::own_prompt_len(std::int32_t leaf) const {
@@ -144,8 +146,8 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
   useful_tokens_ = kUsefulShare * view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
   pace_.plan({compute_s, waiting_memory_s, running_memory_s}, full_memory_s, forecast_);
-  const double tokens_per_step =
-      std::min<double>(pace_.compute_s(full_memory_s) / model.t_tok(), view.max_batch_tokens);
+  safety_ = pace_.is_bus_bound() ? kBusBoundSafety : kSafety;
+  const double tokens_per_step = std::min<double>(pace_.even_compute_s() / model.t_tok(), view.max_batch_tokens);
   reserve_ = std::min(compute_side_tokens(tokens_per_step), 0.5 * capacity_);
 }
 
@@ -188,7 +190,7 @@ std::optional<RequestId> BlendPolicy::next_preempted(const SchedulerView& view) 
   if (view.num_running > 0) {
     if (!view.has_room_for(request.num_tokens)) return std::nullopt;
     const KvCourse ahead = course(request.id, request.num_tokens, request.num_generated);
-    if (!forecast_.has_room_for(ahead, capacity_ - reserve_, kSafety)) return std::nullopt;
+    if (!forecast_.has_room_for(ahead, capacity_ - reserve_, safety_)) return std::nullopt;
   }
   return request.id;
 }

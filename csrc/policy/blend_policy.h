@@ -120,6 +120,7 @@ class BlendPolicy final : public SchedulingPolicy {
   std::int64_t next_learning_ = 0;
   double capacity_ = 0;       // tokens
   double backoff_ = 0;        // share of the capacity that is left free
+  double safety_ = 0;         // standard deviations of the forecast that are left free
   double useful_tokens_ = 0;  // of KV, that compute can still be paired with
   double reserve_ = 0;        // tokens, for the compute side
   double density_left_ = 0;   // of what is left of the job

@@ -33,6 +33,11 @@ class Pace {
   // kComputeBound times the memory time or more, steps are as wide as they may be.
   void plan(const Work& left, double full_memory_s, const KvForecast& running);
 
+  // What there is for each of the steps to come, if it were the same for all.
+  double even_compute_s() const { return even_s_; }
+  // Whether the rest of the job takes as long as its weights and KV cache take to read: then only fewer steps save
+  // time.
+  bool is_bus_bound() const { return cheap_share_ == 0 && surplus_s_ == 0; }
   // For the next step, of which the decodes take memory_s.
   double compute_s(double memory_s) const;
 
@@ -42,7 +47,8 @@ class Pace {
   double weights_s_;  // k·W
   bool is_overlapped_;
   double cheap_share_ = 1;  // of what is cheap, beyond what is free
-  double surplus_s_ = 0;    // a step, beyond what is cheap
+  double even_s_ = 0;
+  double surplus_s_ = 0;  // a step, beyond what is cheap
 };
 
 }  // namespace blendserve
