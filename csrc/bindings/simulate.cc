@@ -1,8 +1,11 @@
 #include "sim/simulate.h"
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,13 +47,24 @@ bool has_no_signal() {
   return PyErr_CheckSignals() == 0;
 }
 
+// A plan is copied: what Python keeps of it must not change.
+std::function<void(const StepPlan&)> callback_of(const std::optional<py::function>& on_step) {
+  if (!on_step) return {};
+  return [call = *on_step](const StepPlan& plan) {
+    const py::gil_scoped_acquire acquire;
+    call(std::make_shared<StepPlan>(plan));
+  };
+}
+
 Simulation run(StepScheduler& scheduler, const CostModel& cost, const py::array& output_lengths,
-               const std::string& execution, bool counts_scheduling, std::size_t timeline_bins) {
+               const std::string& execution, bool counts_scheduling, std::size_t timeline_bins,
+               const std::optional<py::function>& on_step) {
   const auto lengths = span_of<std::int32_t>(output_lengths, "output_lengths");
   bool is_complete = true;
   const SimulationConfig config{.execution = execution_named(execution),
                                 .counts_scheduling = counts_scheduling,
                                 .timeline_bins = timeline_bins,
+                                .on_step = callback_of(on_step),
                                 .goes_on = [&] { return is_complete = has_no_signal(); }};
   Simulation simulation;
   {
@@ -80,9 +94,10 @@ void register_simulate(py::module_& m) {
   m.attr("SIMULATED_STOP_TOKEN") = SimulatedExecutor::kStopToken;
   m.def("simulate", &run, py::arg("scheduler"), py::arg("cost"), py::arg("output_lengths"), py::kw_only(),
         py::arg("execution") = "overlapped", py::arg("counts_scheduling") = false, py::arg("timeline_bins") = 0,
+        py::arg("on_step") = py::none(),
         "Run the scheduler's requests to the end on a simulated clock. Request i generates output_lengths[i] (int32 "
         "[n]) tokens, the last of them SIMULATED_STOP_TOKEN, which must be its stop token, or its limit be that "
-        "length.");
+        "length. on_step is called with every StepPlan.");
 }
 
 }  // namespace blendserve::bindings

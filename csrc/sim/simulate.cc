@@ -95,6 +95,7 @@ Simulation simulate(StepScheduler& scheduler, const CostModel& cost, std::span<c
     if (!plan) break;
     const StepTime time = step_time(cost, batch_of(*plan), config.execution);
     const auto sampled = executor.run(*plan);
+    if (config.on_step) config.on_step(*plan);
 
     const auto update_start = Clock::now();
     scheduler.update(*plan, sampled);

@@ -1,6 +1,6 @@
 """The C++ core of blendserve."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol, overload
 
 import numpy as np
@@ -454,4 +454,5 @@ def simulate(
     execution: str = "overlapped",
     counts_scheduling: bool = False,
     timeline_bins: int = 0,
+    on_step: Callable[[StepPlan], object] | None = None,
 ) -> Simulation: ...

@@ -115,3 +115,16 @@ def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = run_real_traces("--data", str(tmp_path), "--traces", "mooncake")
     assert done.returncode == 2
     assert f"{tmp_path / 'mooncake' / 'synthetic_trace.jsonl'} does not exist" in done.stderr
+
+
+def test_the_experiments_of_the_paper_run_are_checked_and_are_written_as_they_go(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(CORE.parent / "paper" / "evaluate.py"), "workloads", "--requests", "1000"]
+    done = subprocess.run([*command, "--seeds", "1", "--out", str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(out.read_text())["cases"]
+    assert [case["workload_name"] for case in cases] == [name for name in ("#1", "#2", "#3", "#4") for _ in range(3)]
+    runs = [run for case in cases for run in case["runs"]]
+    assert {run["schedule"] for run in runs} == {"dfs", "random", "paper", "blend"}
+    assert all(0 < run["practical_optimal_fraction"] <= 1 for run in runs)
+    assert done.stdout.count("\n") == 1 + len(runs)
