@@ -20,8 +20,12 @@ BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size) : block
 
 std::uint64_t BlockIndex::hash(BlockId parent, std::span<const Token> tokens) {
   std::uint64_t h = static_cast<std::uint32_t>(parent);
-  for (const Token token : tokens) h = mix64(h ^ static_cast<std::uint32_t>(token));
-  return h;
+  std::size_t i = 0;
+  for (; i + 2 <= tokens.size(); i += 2) {
+    h = mix64(h ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(tokens[i])) << 32 |
+                   static_cast<std::uint32_t>(tokens[i + 1])));
+  }
+  return i < tokens.size() ? mix64(h ^ static_cast<std::uint32_t>(tokens[i])) : h;
 }
 
 std::span<const Token> BlockIndex::tokens(BlockId block) const {

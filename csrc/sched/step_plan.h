@@ -25,6 +25,21 @@ struct StepPlan {
   std::vector<std::int32_t> logit_rows;       // [M] rows of [T] whose logits are needed: the sequences that get a token
   std::vector<RequestId> sample_ids;          // [M] their requests
   std::vector<std::int32_t> sample_positions;  // [M] index of the output token each will get, counted from 0
+
+  // Keeps the memory.
+  void clear() {
+    request_ids.clear();
+    qo_indptr.assign(1, 0);
+    token_ids.clear();
+    positions.clear();
+    slot_mapping.clear();
+    kv_lens.clear();
+    block_indptr.assign(1, 0);
+    block_table.clear();
+    logit_rows.clear();
+    sample_ids.clear();
+    sample_positions.clear();
+  }
 };
 
 }  // namespace blendserve

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <ranges>
 #include <string>
 #include <utility>
@@ -71,8 +72,7 @@ std::shared_ptr<const StepPlan> StepScheduler::schedule() {
     throw InvalidInput("step " + std::to_string(plan_->step) +
                        " is in flight; pass it to update() or abort_step() first");
   }
-  plan_ = std::make_shared<StepPlan>();
-  plan_->step = stats_.num_steps;
+  start_plan();
   reserve_decode_blocks();
   schedule_decodes();
   const std::int32_t num_decodes = load_.num_decodes;
@@ -165,6 +165,13 @@ void StepScheduler::check_in_flight(const StepPlan& plan) const {
   }
 }
 
+// The last plan's memory is used again, unless somebody still holds that plan.
+void StepScheduler::start_plan() {
+  if (!plan_ || plan_.use_count() > 1) plan_ = std::make_shared<StepPlan>();
+  plan_->clear();
+  plan_->step = stats_.num_steps;
+}
+
 void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens) {
   StepPlan& plan = *plan_;
   Sequence& sequence = *row.sequence;
@@ -177,10 +184,13 @@ void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens)
   const std::size_t first = plan.token_ids.size();
   plan.token_ids.resize(first + static_cast<std::size_t>(num_new_tokens));
   row.tokens().copy(begin, std::span(plan.token_ids).subspan(first));
-  for (std::int32_t position = begin; position < end; ++position) {
-    const BlockId block = blocks[static_cast<std::size_t>(position / block_size)];
-    plan.positions.push_back(position);
-    plan.slot_mapping.push_back(std::int64_t{block} * block_size + position % block_size);
+  plan.positions.resize(plan.token_ids.size());
+  std::iota(plan.positions.begin() + static_cast<std::ptrdiff_t>(first), plan.positions.end(), begin);
+  for (std::int32_t position = begin; position < end;) {
+    const std::int32_t index = position / block_size;
+    const std::int64_t first_slot = std::int64_t{blocks[static_cast<std::size_t>(index)]} * block_size;
+    const std::int32_t block_end = std::min(end, (index + 1) * block_size);
+    for (; position < block_end; ++position) plan.slot_mapping.push_back(first_slot + position - index * block_size);
   }
   plan.request_ids.push_back(row.request.id);
   plan.qo_indptr.push_back(static_cast<std::int32_t>(plan.token_ids.size()));

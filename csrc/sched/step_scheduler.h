@@ -90,6 +90,7 @@ class StepScheduler {
   std::int64_t num_watermark_blocks() const;
   RequestRow& mutable_row(RequestId id) { return rows_[static_cast<std::size_t>(id)]; }
   void check_in_flight(const StepPlan& plan) const;
+  void start_plan();
   void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
   void accept_token(RequestRow& row, Token token);
   void finish(RequestRow& row, FinishReason reason);

@@ -1,7 +1,7 @@
 #include "sim/simulate.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -15,9 +15,12 @@ namespace {
 constexpr std::int64_t kPollSteps = 4096;
 constexpr std::int64_t kSideSteps = 16;  // how often the KV of the memory side is counted
 
-using Clock = std::chrono::steady_clock;
-
-double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+// CPU time of this thread: what else runs on the machine does not count.
+double cpu_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 
 void check_lengths(const StepScheduler& scheduler, std::span<const std::int32_t> output_lens) {
   if (static_cast<std::int64_t>(output_lens.size()) != scheduler.num_requests()) {
@@ -89,20 +92,20 @@ Simulation simulate(StepScheduler& scheduler, const CostModel& cost, std::span<c
   Simulation simulation;
   std::vector<float> step_us;
   while (scheduler.stats().num_steps % kPollSteps != 0 || config.goes_on()) {
-    const auto start = Clock::now();
+    const double start = cpu_seconds();
     const std::shared_ptr<const StepPlan> plan = scheduler.schedule();
-    auto cpu_time = Clock::now() - start;
+    double cpu_s = cpu_seconds() - start;
     if (!plan) break;
     const StepTime time = step_time(cost, batch_of(*plan), config.execution);
     const auto sampled = executor.run(*plan);
     if (config.on_step) config.on_step(*plan);
 
-    const auto update_start = Clock::now();
+    const double update_start = cpu_seconds();
     scheduler.update(*plan, sampled);
-    cpu_time += Clock::now() - update_start;
+    cpu_s += cpu_seconds() - update_start;
 
-    step_us.push_back(static_cast<float>(seconds(cpu_time) * 1e6));
-    const double step_s = time.total_s + (config.counts_scheduling ? seconds(cpu_time) : 0.0);
+    step_us.push_back(static_cast<float>(cpu_s * 1e6));
+    const double step_s = time.total_s + (config.counts_scheduling ? cpu_s : 0.0);
     simulation.total_s += step_s;
     simulation.compute_s += time.compute_s;
     simulation.memory_s += time.memory_s;

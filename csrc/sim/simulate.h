@@ -18,7 +18,7 @@ struct SimulationConfig {
   bool counts_scheduling = false;  // add the CPU time of schedule() and update() to every step
   std::size_t timeline_bins = 0;
   // Called with every step before it is updated; nothing if empty.
-  std::function<void(const StepPlan&)> on_step;
+  std::function<void(const StepPlan&)> on_step = {};
   // Polled now and then; false ends the simulation early.
   std::function<bool()> goes_on = [] { return true; };
 };
