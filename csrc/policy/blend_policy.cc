@@ -21,6 +21,12 @@ constexpr double kBusBoundSafety = 1.0;
 constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
 constexpr double kBackoffDecay = 0.995;  // a forecast
+// Where only reading bounds, requests of about the same length are admitted at most this much faster than they can be
+// held on average: those that start together grow and end together, and leave the cache half empty. The more lengths
+// spread, the less it matters.
+constexpr double kAdmissionRate = 1.2;
+constexpr double kAdmissionSpread = 8.0;
+constexpr double kAdmissionBurst = 64;  // steps
 // Of the KV tokens whose reads the widest step's compute pairs with: more of them would only crowd out cached prefixes.
 constexpr double kUsefulShare = 1.5;
 constexpr double kFullShare = 0.9;       // of the capacity, which the steps use while memory-heavy requests wait
@@ -40,6 +46,21 @@ OnlineEstimator estimator_of(const Plan& plan, const TreeLayout& layout) {
   return {layout, prompt_lens, std::move(start), std::move(is_known), {}};
 }
 
+// The squared coefficient of variation of output lengths, requests weighted by the KV they hold over their lives.
+double length_spread(const Plan& plan) {
+  double weights = 0;
+  double lens = 0;
+  double squares = 0;
+  for (std::size_t leaf = 0; leaf < static_cast<std::size_t>(plan.num_requests()); ++leaf) {
+    const RequestShape shape = plan.tree().shapes[leaf];
+    const double weight = shape.prompt_len * shape.output_len.mean + shape.output_len.second_moment / 2;
+    weights += weight;
+    lens += weight * shape.output_len.mean;
+    squares += weight * shape.output_len.second_moment;
+  }
+  return lens > 0 ? squares * weights / (lens * lens) - 1 : 0.0;
+}
+
 }  // namespace
 
 BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& layout, const BlendConfig& config)
@@ -49,7 +70,8 @@ BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& lay
       waiting_(*plan_, estimator_),
       pace_(plan_->model(), config.execution),
       leaves_(static_cast<std::size_t>(plan_->num_requests())),
-      next_unplanned_(plan_->num_requests()) {
+      next_unplanned_(plan_->num_requests()),
+      admission_rate_(kAdmissionRate + kAdmissionSpread * length_spread(*plan_)) {
   const auto& rows = plan_->layout().rows;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
@@ -90,6 +112,7 @@ KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_g
 }
 
 bool BlendPolicy::fits(std::int32_t leaf, double limit) const {
+  if (pace_.is_bus_bound() && kv_credit_ < 0) return false;
   return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, safety_);
 }
 
@@ -104,6 +127,7 @@ double BlendPolicy::density(std::int32_t leaf) const {
 
 std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   ++step_;
+  kv_credit_ = std::min(kv_credit_ + admission_rate_ * capacity_, kAdmissionBurst * capacity_);
   if (step_ >= next_learning_) learn();
   if (step_ >= next_forecast_) forecast(view);
   const CostModel& model = plan_->model();
@@ -255,6 +279,8 @@ void BlendPolicy::take(RequestId id) {
     is_memory_side_[static_cast<std::size_t>(id)] = offered_memory_side_;
     memory_side_.take(leaf(id));
     waiting_.take(leaf(id));
+    const LengthEstimate d = estimator_.estimate(id);
+    kv_credit_ -= request.own_len * d.mean + d.second_moment / 2;
   }
   state(id) = State::kTaken;
   running_index_[static_cast<std::size_t>(id)] = static_cast<std::int32_t>(running_.size());

@@ -114,12 +114,14 @@ class BlendPolicy final : public SchedulingPolicy {
   std::size_t num_first_taken_ = 0;
   std::int32_t left_ = 0;
   RequestId next_unplanned_;
+  double admission_rate_;  // of what the capacity holds on average
 
   std::int64_t step_ = 0;
   std::int64_t next_forecast_ = 0;
   std::int64_t next_learning_ = 0;
   double capacity_ = 0;       // tokens
   double backoff_ = 0;        // share of the capacity that is left free
+  double kv_credit_ = 0;      // tokens x steps that admitted requests may hold beyond those that were
   double safety_ = 0;         // standard deviations of the forecast that are left free
   double useful_tokens_ = 0;  // of KV, that compute can still be paired with
   double reserve_ = 0;        // tokens, for the compute side
