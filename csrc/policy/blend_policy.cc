@@ -169,7 +169,7 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   const double waiting_memory_s = waiting_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
   useful_tokens_ = kUsefulShare * view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
-  pace_.plan({compute_s, waiting_memory_s, running_memory_s}, full_memory_s, forecast_);
+  pace_.plan({compute_s, waiting_memory_s}, full_memory_s, forecast_);
   safety_ = pace_.is_bus_bound() ? kBusBoundSafety : kSafety;
   const double tokens_per_step = std::min<double>(pace_.even_compute_s() / model.t_tok(), view.max_batch_tokens);
   reserve_ = std::min(compute_side_tokens(tokens_per_step), 0.5 * capacity_);

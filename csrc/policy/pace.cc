@@ -35,8 +35,7 @@ void Pace::plan(const Work& left, double full_memory_s, const KvForecast& runnin
   }
   cheap_share_ = cheap_s > free_s ? std::clamp((left.compute_s - free_s) / (cheap_s - free_s), 0.0, 1.0) : 1.0;
   even_s_ = left.compute_s / std::max(1.0, num_steps);
-  const bool is_compute_bound = left.compute_s > kComputeBound * (left.waiting_memory_s + left.running_memory_s);
-  surplus_s_ = std::max(0.0, left.compute_s - cheap_s) / (is_compute_bound ? 1.0 : std::max(1.0, num_steps));
+  surplus_s_ = std::max(0.0, left.compute_s - cheap_s) / std::max(1.0, num_steps);
 }
 
 double Pace::compute_s(double memory_s) const {

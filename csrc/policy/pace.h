@@ -16,9 +16,6 @@ class Pace {
  public:
   Pace(const CostModel& cost, Execution execution);
 
-  // A job with as much compute for each second of memory time is bound by compute in every step.
-  static constexpr double kComputeBound = 3.0;
-
   double free_compute_s(double memory_s) const;
   double cheap_compute_s(double memory_s) const;
 
@@ -26,11 +23,9 @@ class Pace {
   struct Work {
     double compute_s = 0;
     double waiting_memory_s = 0;
-    double running_memory_s = 0;
   };
 
-  // While requests wait the steps' memory time is `full_memory_s`, then that of `running` as forecast. Where compute is
-  // kComputeBound times the memory time or more, steps are as wide as they may be.
+  // While requests wait the steps' memory time is `full_memory_s`, then that of `running` as forecast.
   void plan(const Work& left, double full_memory_s, const KvForecast& running);
 
   // What there is for each of the steps to come, if it were the same for all.
