@@ -29,6 +29,8 @@ constexpr double kAdmissionSpread = 8.0;
 constexpr double kAdmissionBurst = 64;  // steps
 // Of the KV tokens whose reads the widest step's compute pairs with: more of them would only crowd out cached prefixes.
 constexpr double kUsefulShare = 1.5;
+constexpr double kReserveMargin = 1.25;  // on what the compute side is expected to hold
+constexpr double kMaxReserve = 0.5;      // of the capacity
 constexpr double kFullShare = 0.9;       // of the capacity, which the steps use while memory-heavy requests wait
 constexpr std::int32_t kLookahead = 64;  // leaves that tell what the compute side needs
 
@@ -91,23 +93,19 @@ void BlendPolicy::on_arrival(std::span<const Request> requests) {
     BLENDSERVE_ASSERT(request.id == static_cast<RequestId>(states_.size()));
     states_.push_back(State::kWaiting);
     is_memory_side_.push_back(false);
-    running_index_.push_back(kNone);
+    max_new_tokens_.push_back(request.limits.max_new_tokens);
+    running_.add_id();
   }
 }
 
-std::int32_t BlendPolicy::num_generated(const Running& request) const {
-  if (request.decode_step == kNotYet) return request.num_generated;
-  return request.num_generated + static_cast<std::int32_t>(step_ - request.decode_step);
-}
-
+// An unplanned request, of which nothing is expected, counts with what it holds.
 KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_generated) const {
-  if (is_planned(id) && estimator_.is_known(id)) {
-    return KvCourse::known(num_tokens, std::max(1.0, estimator_.expected_remaining(id, num_generated)));
-  }
   if (!is_planned(id)) return KvCourse::known(num_tokens, 1.0);
+  if (estimator_.is_known(id)) return KvCourse::known(num_tokens, estimator_.expected_remaining(id, num_generated));
   const double reached = estimator_.survival(id, num_generated);
+  const double max_steps = max_new_tokens_[static_cast<std::size_t>(id)] - num_generated;
   return KvCourse::uncertain(num_tokens, [&](double steps) {
-    return std::min(1.0, estimator_.survival(id, num_generated + steps) / reached);
+    return steps < max_steps ? std::min(1.0, estimator_.survival(id, num_generated + steps) / reached) : 0.0;
   });
 }
 
@@ -142,8 +140,8 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
 void BlendPolicy::learn() {
   next_learning_ = step_ + std::clamp(step_ / 4, kMinLearningSteps, kMaxLearningSteps);
   std::vector<RunningAge> ages;
-  for (const Running& request : running_) {
-    if (is_planned(request.id)) ages.push_back({request.id, num_generated(request)});
+  for (const RunningRequest& request : running_) {
+    if (is_planned(request.id)) ages.push_back({request.id, request.num_generated_at(step_)});
   }
   estimator_.refresh(ages);
 }
@@ -152,8 +150,8 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   next_forecast_ = step_ + std::max<std::int64_t>(kForecastSteps, static_cast<std::int64_t>(running_.size()) / 8);
   is_memory_side_full_ = false;
   forecast_.clear();
-  for (const Running& request : running_) {
-    const std::int32_t generated = num_generated(request);
+  for (const RunningRequest& request : running_) {
+    const std::int32_t generated = request.num_generated_at(step_);
     forecast_.add(course(request.id, request.own_len + generated + view.block_size / 2.0, generated));
   }
   const CostModel& model = plan_->model();
@@ -171,8 +169,8 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   useful_tokens_ = kUsefulShare * view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
   pace_.plan({compute_s, waiting_memory_s}, full_memory_s, forecast_);
   safety_ = pace_.is_bus_bound() ? kBusBoundSafety : kSafety;
-  const double tokens_per_step = std::min<double>(pace_.even_compute_s() / model.t_tok(), view.max_batch_tokens);
-  reserve_ = std::min(compute_side_tokens(tokens_per_step), 0.5 * capacity_);
+  const double tokens_per_step = std::clamp<double>(pace_.even_compute_s() / model.t_tok(), 1.0, view.max_batch_tokens);
+  reserve_ = std::min(compute_side_tokens(tokens_per_step), kMaxReserve * capacity_);
 }
 
 // KV that the next requests of the compute side hold when they are admitted at this rate: what a prompt token holds
@@ -193,7 +191,7 @@ double BlendPolicy::compute_side_tokens(double tokens_per_step) const {
     token_steps += own * (d.mean + own / (2 * tokens_per_step)) + d.second_moment / 2;
     new_tokens += own + d.mean;
   }
-  return new_tokens > 0 ? 1.25 * tokens_per_step * token_steps / new_tokens + shared + largest : 0.0;
+  return new_tokens > 0 ? kReserveMargin * tokens_per_step * token_steps / new_tokens + shared + largest : 0.0;
 }
 
 std::optional<RequestId> BlendPolicy::next(const SchedulerView& view) {
@@ -267,7 +265,7 @@ std::optional<RequestId> BlendPolicy::next_unplanned() {
 
 void BlendPolicy::take(RequestId id) {
   BLENDSERVE_ASSERT(id == offered_);
-  Running request{.id = id};
+  RunningRequest request{.id = id};
   if (state(id) == State::kPreempted) {
     request.num_generated = preempted_.back().num_generated;
     request.prompt_len = preempted_.back().num_tokens - request.num_generated;
@@ -283,30 +281,20 @@ void BlendPolicy::take(RequestId id) {
     kv_credit_ -= request.own_len * d.mean + d.second_moment / 2;
   }
   state(id) = State::kTaken;
-  running_index_[static_cast<std::size_t>(id)] = static_cast<std::int32_t>(running_.size());
-  running_.push_back(request);
+  running_.add(request);
   forecast_.add(course(id, request.own_len + request.num_generated, request.num_generated));
 }
 
 void BlendPolicy::on_decode_start(RequestId id, std::int32_t num_generated) {
-  running(id).num_generated = num_generated;
-  running(id).decode_step = step_;
-}
-
-void BlendPolicy::remove_running(RequestId id) {
-  std::int32_t& index = running_index_[static_cast<std::size_t>(id)];
-  if (index == kNone) return;
-  running_[static_cast<std::size_t>(index)] = running_.back();
-  running_index_[static_cast<std::size_t>(running_.back().id)] = index;
-  running_.pop_back();
-  index = kNone;
+  running_[id].num_generated = num_generated;
+  running_[id].decode_step = step_;
 }
 
 void BlendPolicy::on_preempt(RequestId id, std::int32_t num_tokens) {
   BLENDSERVE_ASSERT(state(id) == State::kTaken);
-  preempted_.push_back({id, num_tokens, num_tokens - running(id).prompt_len});
+  preempted_.push_back({id, num_tokens, num_tokens - running_[id].prompt_len});
   state(id) = State::kPreempted;
-  remove_running(id);
+  running_.remove(id);
   next_forecast_ = step_;
   backoff_ = std::min(kMaxBackoff, backoff_ + kBackoff);
 }
@@ -320,7 +308,7 @@ void BlendPolicy::on_finish(RequestId id, std::int32_t output_len) {
       estimator_.on_finish(id, output_len);
     }
   }
-  remove_running(id);
+  running_.remove(id);
   if (is_memory_side_[static_cast<std::size_t>(id)]) next_forecast_ = step_;
   state(id) = State::kFinished;
 }
@@ -331,7 +319,7 @@ RequestId BlendPolicy::choose_victim(std::span<const RequestId> running_ids) {
   std::int32_t least = INT32_MAX;
   for (const RequestId id : running_ids) {
     if (!is_memory_side(id)) continue;
-    const std::int32_t generated = num_generated(running(id));
+    const std::int32_t generated = running_[id].num_generated_at(step_);
     if (generated >= least) continue;
     least = generated;
     victim = id;

@@ -12,6 +12,7 @@
 #include "policy/kv_forecast.h"
 #include "policy/memory_side.h"
 #include "policy/pace.h"
+#include "policy/running_requests.h"
 #include "policy/waiting_work.h"
 #include "request/scheduling_policy.h"
 
@@ -26,8 +27,7 @@ struct BlendConfig {
 // Our own schedule over a planned job.
 //
 //   memory side   requests of less density than what is left of the job, admitted as long as the forecast of the KV
-//   cache
-//                 has room for all that they are expected to grow: of known lengths the longest that fits, of the
+//                 cache has room for all they are expected to grow: of known lengths the longest that fits, of the
 //                 others the rightmost of the class of least density
 //   compute side  all others from the left of the plan, as far as the token budget of the step goes
 //   pace          the token budget follows the memory time of the step (policy/pace.h)
@@ -57,30 +57,17 @@ class BlendPolicy final : public SchedulingPolicy {
   enum class State : std::uint8_t { kWaiting, kTaken, kPreempted, kFinished };
   static constexpr std::int32_t kNone = MemorySide::kNone;
 
-  struct Running {
-    RequestId id = kNoRequest;
-    std::int32_t prompt_len = 0;
-    std::int32_t own_len = 0;            // of the prompt, what no other request shares
-    std::int32_t num_generated = 0;      // when it began to decode
-    std::int64_t decode_step = kNotYet;  // the first step after that
-  };
   struct Preempted {
     RequestId id = kNoRequest;
     std::int32_t num_tokens = 0;
     std::int32_t num_generated = 0;
   };
-  static constexpr std::int64_t kNotYet = INT64_MAX;
-
   State& state(RequestId id) { return states_[static_cast<std::size_t>(id)]; }
   bool is_planned(RequestId id) const { return id < plan_->num_requests(); }
   std::int32_t leaf(RequestId id) const { return leaves_[static_cast<std::size_t>(id)]; }
   RequestId row(std::int32_t leaf) const { return plan_->layout().rows[static_cast<std::size_t>(leaf)]; }
   RequestShape shape(std::int32_t leaf) const { return plan_->tree().shapes[static_cast<std::size_t>(leaf)]; }
-  Running& running(RequestId id) {
-    return running_[static_cast<std::size_t>(running_index_[static_cast<std::size_t>(id)])];
-  }
 
-  std::int32_t num_generated(const Running& request) const;
   KvCourse course(RequestId id, double num_tokens, std::int32_t num_generated) const;
   bool fits(std::int32_t leaf, double limit) const;
   std::int32_t own_prompt_len(std::int32_t leaf) const;
@@ -95,7 +82,6 @@ class BlendPolicy final : public SchedulingPolicy {
   void learn();
   void forecast(const SchedulerView& view);
   double compute_side_tokens(double tokens_per_step) const;
-  void remove_running(RequestId id);
 
   std::shared_ptr<const Plan> plan_;
   OnlineEstimator estimator_;
@@ -104,11 +90,11 @@ class BlendPolicy final : public SchedulingPolicy {
   Pace pace_;
   KvForecast forecast_;
 
-  std::vector<std::int32_t> leaves_;         // of planned requests, by id
-  std::vector<State> states_;                // by id
-  std::vector<bool> is_memory_side_;         // by id: how it was admitted
-  std::vector<std::int32_t> running_index_;  // by id
-  std::vector<Running> running_;
+  std::vector<std::int32_t> leaves_;          // of planned requests, by id
+  std::vector<State> states_;                 // by id
+  std::vector<bool> is_memory_side_;          // by id: how it was admitted
+  std::vector<std::int32_t> max_new_tokens_;  // by id
+  RunningRequests running_;
   std::vector<Preempted> preempted_;
   std::vector<std::int32_t> first_leaves_;
   std::size_t num_first_taken_ = 0;
