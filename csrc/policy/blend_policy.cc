@@ -26,9 +26,7 @@ constexpr double kBackoffDecay = 0.995;  // a forecast
 // spread, the less it matters.
 constexpr double kAdmissionRate = 1.2;
 constexpr double kAdmissionSpread = 8.0;
-constexpr double kAdmissionBurst = 64;  // steps
-// Of the KV tokens whose reads the widest step's compute pairs with: more of them would only crowd out cached prefixes.
-constexpr double kUsefulShare = 1.5;
+constexpr double kAdmissionBurst = 64;   // steps
 constexpr double kReserveMargin = 1.25;  // on what the compute side is expected to hold
 constexpr double kMaxReserve = 0.5;      // of the capacity
 constexpr double kFullShare = 0.9;       // of the capacity, which the steps use while memory-heavy requests wait
@@ -166,7 +164,7 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   const double full_memory_s = kFullShare * model.t_kv() * capacity_;
   const double waiting_memory_s = waiting_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
-  useful_tokens_ = kUsefulShare * view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
+  useful_tokens_ = view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
   pace_.plan({compute_s, waiting_memory_s}, full_memory_s, forecast_);
   safety_ = pace_.is_bus_bound() ? kBusBoundSafety : kSafety;
   const double tokens_per_step = std::clamp<double>(pace_.even_compute_s() / model.t_tok(), 1.0, view.max_batch_tokens);

@@ -109,7 +109,8 @@ class BlendPolicy final : public SchedulingPolicy {
   double backoff_ = 0;        // share of the capacity that is left free
   double kv_credit_ = 0;      // tokens x steps that admitted requests may hold beyond those that were
   double safety_ = 0;         // standard deviations of the forecast that are left free
-  double useful_tokens_ = 0;  // of KV, that compute can still be paired with
+  double useful_tokens_ = 0;  // of KV, whose reads take as long as the widest step's compute
+                              // is worth; more would only crowd out cached prefixes
   double reserve_ = 0;        // tokens, for the compute side
   double density_left_ = 0;   // of what is left of the job
   bool is_memory_side_full_ = false;
