@@ -78,7 +78,7 @@ void KvCache::announce(BlockTable& table, const TokenView& tokens) {
   }
 }
 
-void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
+void KvCache::publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
   std::vector<Token> key;
   for (; (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_; ++table.num_published_) {
     if (table.num_published_ < table.num_in_tree_) {

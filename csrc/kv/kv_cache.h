@@ -58,7 +58,11 @@ class KvCache {
   bool extend(BlockTable& table);
   // The first num_computed tokens of the table's sequence are computed: its full blocks become readable. A block whose
   // content another request computed meanwhile is given back, and the table takes the one in the tree.
-  void publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
+  void publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
+    if ((table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_) {
+      publish_blocks(table, tokens, num_computed);
+    }
+  }
   // Takes what the table's owner announced and did not compute out of the tree again. Readers of these blocks, if any,
   // must be withdrawn first.
   void withdraw(BlockTable& table);
@@ -78,6 +82,7 @@ class KvCache {
   void add_node(BlockId block, BlockId parent, std::span<const Token> tokens, BlockState state, RequestId owner);
   void remove_node(BlockId block);
   void announce(BlockTable& table, const TokenView& tokens);
+  void publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
   void publish_private_block(BlockTable& table, std::span<const Token> tokens);
   void verify_node(BlockId block) const;
 

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "base/error.h"
 #include "sched/step_scheduler.h"
 
@@ -7,32 +5,71 @@ namespace blendserve {
 
 // Afterwards every running sequence holds the blocks of all its tokens. Preempts until there are enough.
 void StepScheduler::reserve_decode_blocks() {
-  const auto lacks_block = [this](RequestId id) {
-    const RequestRow& sequence = row(id);
-    return cache_.num_blocks_for(sequence.num_tokens()) > sequence.sequence->blocks.size();
-  };
-  while (std::ranges::count_if(running_, lacks_block) > cache_.num_available()) {
+  find_lacking_blocks();
+  while (static_cast<std::int64_t>(lacking_blocks_.size()) > cache_.num_available()) {
     preempt(policy_->choose_victim(running_));
+    find_lacking_blocks();
   }
+  for (const RequestId id : lacking_blocks_) BLENDSERVE_ASSERT(cache_.extend(mutable_row(id).sequence->blocks));
+}
+
+void StepScheduler::find_lacking_blocks() {
+  lacking_blocks_.clear();
   for (const RequestId id : running_) {
-    if (lacks_block(id)) BLENDSERVE_ASSERT(cache_.extend(mutable_row(id).sequence->blocks));
+    const RequestRow& row = mutable_row(id);
+    if (cache_.num_blocks_for(row.num_tokens()) > row.sequence->blocks.size()) lacking_blocks_.push_back(id);
   }
 }
 
 void StepScheduler::schedule_decodes() {
   load_ = {};
+  decoding_.clear();
   for (const RequestId id : running_) {
-    RequestRow& decoding = mutable_row(id);
-    const std::int32_t num_left = decoding.num_left();
-    if (num_left != 1) {
-      if (load_.num_prefill_tokens == 0) load_.prefill_context = decoding.sequence->num_scheduled;
+    RequestRow& row = mutable_row(id);
+    const std::int32_t num_left = row.num_left();
+    if (num_left == 1) {
+      decoding_.push_back(&row);
+      load_.decode_kv_tokens += row.num_tokens();
+    } else {
+      if (load_.num_prefill_tokens == 0) load_.prefill_context = row.sequence->num_scheduled;
       load_.num_prefill_tokens += num_left;
-      continue;
     }
-    append_to_plan(decoding, 1);
-    ++load_.num_decodes;
-    load_.decode_kv_tokens += decoding.num_tokens();
   }
+  load_.num_decodes = static_cast<std::int32_t>(decoding_.size());
+  append_decodes_to_plan();
+}
+
+// What append_to_plan() does for each of them with one token, into arrays that grow only once.
+void StepScheduler::append_decodes_to_plan() {
+  StepPlan& plan = *plan_;
+  const std::size_t count = decoding_.size();
+  const std::int32_t block_size = config_.block_size;
+  plan.request_ids.resize(count);
+  plan.qo_indptr.resize(count + 1);
+  plan.token_ids.resize(count);
+  plan.positions.resize(count);
+  plan.slot_mapping.resize(count);
+  plan.kv_lens.resize(count);
+  plan.block_indptr.resize(count + 1);
+  plan.block_table.reserve(static_cast<std::size_t>(load_.decode_kv_tokens / block_size) + count);
+  plan.logit_rows.resize(count);
+  plan.sample_positions.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    RequestRow& row = *decoding_[i];
+    const std::int32_t position = row.sequence->num_scheduled++;
+    const auto blocks = row.sequence->blocks.blocks().first(static_cast<std::size_t>(position / block_size) + 1);
+    plan.request_ids[i] = row.request.id;
+    plan.qo_indptr[i + 1] = static_cast<std::int32_t>(i) + 1;
+    plan.token_ids[i] = row.last_token();
+    plan.positions[i] = position;
+    plan.slot_mapping[i] = std::int64_t{blocks.back()} * block_size + position % block_size;
+    plan.kv_lens[i] = position + 1;
+    plan.block_table.insert(plan.block_table.end(), blocks.begin(), blocks.end());
+    plan.block_indptr[i + 1] = static_cast<std::int32_t>(plan.block_table.size());
+    plan.logit_rows[i] = static_cast<std::int32_t>(i);
+    plan.sample_positions[i] = static_cast<std::int32_t>(row.output.size());
+  }
+  plan.sample_ids = plan.request_ids;
 }
 
 }  // namespace blendserve

@@ -49,6 +49,7 @@ struct RequestRow {
 
   TokenView tokens() const { return {request.prompt, output}; }
   std::int32_t num_tokens() const { return tokens().size(); }
+  Token last_token() const { return output.empty() ? request.prompt.back() : output.back(); }
   std::int32_t num_left() const { return num_tokens() - sequence->num_scheduled; }
 };
 

@@ -108,7 +108,7 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
     accept_token(row, sampled[i]);
     if (row.status == RequestStatus::kFinished) finished_.push_back(row.request.id);
   }
-  drop_finished_from_running();
+  if (!finished_.empty()) drop_finished_from_running();
   return finished_;
 }
 
@@ -227,7 +227,7 @@ void StepScheduler::finish(RequestRow& row, FinishReason reason) {
 }
 
 void StepScheduler::drop_finished_from_running() {
-  std::erase_if(running_, [this](RequestId id) { return row(id).status != RequestStatus::kRunning; });
+  std::erase_if(running_, [this](RequestId id) { return mutable_row(id).status != RequestStatus::kRunning; });
 }
 
 void StepScheduler::verify() const {

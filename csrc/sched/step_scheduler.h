@@ -98,7 +98,9 @@ class StepScheduler {
 
   // decode.cc: sequences with one token left, and the blocks they need
   void reserve_decode_blocks();
+  void find_lacking_blocks();
   void schedule_decodes();
+  void append_decodes_to_plan();
 
   // prefill.cc: running sequences with more left, in chunks
   void schedule_prefills(std::int32_t& budget);
@@ -124,7 +126,9 @@ class StepScheduler {
   std::vector<RequestId> running_;  // in order of admission
   std::vector<WaitingReader> waiting_readers_;
   std::vector<RequestId> finished_;
-  std::shared_ptr<StepPlan> plan_;  // being built, or in flight
+  std::vector<RequestRow*> decoding_;      // of the step being planned
+  std::vector<RequestId> lacking_blocks_;  // running requests that need one more block each
+  std::shared_ptr<StepPlan> plan_;         // being built, or in flight
   bool is_in_flight_ = false;
   Load load_;
   SchedulerStats stats_;
