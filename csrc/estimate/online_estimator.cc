@@ -13,7 +13,7 @@ namespace {
 constexpr double kStrength = 4.0;
 // E[d²] / E[d]² of that curve. With a lighter tail a lognormal would insist that a request past its estimate ends at
 // once; a heavier one tells more of classes that were thrown together than of one class.
-constexpr double kMinSpread = 1.25;
+constexpr double kMinSpread = 1.8;
 constexpr double kMaxSpread = 4.0;
 
 // By family: how lengths spread around their estimates, on average.

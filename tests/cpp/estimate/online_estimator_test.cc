@@ -55,12 +55,12 @@ TEST_CASE("the classes of a family are its quarters by prompt length") {
 
 TEST_CASE("before any evidence an estimate is what it started with") {
   const Job job;
-  auto estimator = job.estimator({100.0, 15'000.0}, {20.0, 400.0});
+  auto estimator = job.estimator({100.0, 20'000.0}, {20.0, 400.0});
   estimator.refresh({});
   CHECK(estimator.estimate(0).mean == Approx(100.0));
-  CHECK(estimator.estimate(0).second_moment == Approx(15'000.0).epsilon(0.01));
+  CHECK(estimator.estimate(0).second_moment == Approx(20'000.0).epsilon(0.01));
   CHECK(estimator.estimate(999).mean == Approx(20.0));
-  CHECK(estimator.estimate(999).second_moment == Approx(500.0).epsilon(0.01));  // the least spread there is
+  CHECK(estimator.estimate(999).second_moment == Approx(720.0).epsilon(0.01));  // the least spread there is
 }
 
 TEST_CASE("finished requests correct their class more than the other one") {
