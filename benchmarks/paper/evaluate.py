@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ def main() -> None:
     out = arguments.out or RESULTS / f"{arguments.experiment}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     record = {
-        "command": f"python benchmarks/paper/evaluate.py {' '.join(sys.argv[1:])}",
+        "command": command_of(arguments),
         "blendserve": bs.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -62,6 +61,12 @@ def parsed_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="a folder with the published traces")
     parser.add_argument("--out", type=Path, help="a JSON file")
     return parser.parse_args()
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    data = " --data DIR" if arguments.data else ""
+    seeds = " ".join(map(str, arguments.seeds))
+    return f"evaluate.py {arguments.experiment} --requests {arguments.requests} --seeds {seeds}{data}"
 
 
 class TraceOfLastCase:
