@@ -61,13 +61,31 @@ double length_spread(const Plan& plan) {
   return lens > 0 ? squares * weights / (lens * lens) - 1 : 0.0;
 }
 
+// The leaves of those `rows` that are not bound to their prefix.
+std::vector<std::int32_t> free_leaves(const Plan& plan, const std::vector<std::int32_t>& rows) {
+  std::vector<bool> is_wanted(static_cast<std::size_t>(plan.num_requests()), false);
+  for (const std::int32_t row : rows) {
+    if (row < 0 || row >= plan.num_requests()) {
+      throw InvalidInput("first_rows has " + std::to_string(row) + "; the plan has " +
+                         std::to_string(plan.num_requests()) + " requests");
+    }
+    is_wanted[static_cast<std::size_t>(row)] = true;
+  }
+  std::vector<std::int32_t> leaves;
+  for (std::int32_t leaf = 0; leaf < plan.num_requests(); ++leaf) {
+    const std::int32_t row = plan.layout().rows[static_cast<std::size_t>(leaf)];
+    if (is_wanted[static_cast<std::size_t>(row)] && !is_bound_to_prefix(plan, leaf)) leaves.push_back(leaf);
+  }
+  return leaves;
+}
+
 }  // namespace
 
 BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& layout, const BlendConfig& config)
     : plan_(std::move(plan)),
       estimator_(estimator_of(*plan_, layout)),
-      memory_side_(*plan_, estimator_),
-      waiting_(*plan_, estimator_),
+      waiting_leaves_(*plan_, estimator_, free_leaves(*plan_, config.first_rows)),
+      waiting_work_(*plan_, estimator_),
       pace_(plan_->model(), config.execution),
       leaves_(static_cast<std::size_t>(plan_->num_requests())),
       next_unplanned_(plan_->num_requests()),
@@ -76,14 +94,6 @@ BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& lay
   for (std::size_t i = 0; i < rows.size(); ++i) {
     leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
   }
-  for (const std::int32_t row : config.first_rows) {
-    if (row < 0 || row >= plan_->num_requests()) {
-      throw InvalidInput("first_rows has " + std::to_string(row) + "; the plan has " +
-                         std::to_string(plan_->num_requests()) + " requests");
-    }
-    if (!is_bound_to_prefix(*plan_, leaf(row))) first_leaves_.push_back(leaf(row));
-  }
-  std::ranges::sort(first_leaves_);
 }
 
 void BlendPolicy::on_arrival(std::span<const Request> requests) {
@@ -159,10 +169,10 @@ void BlendPolicy::forecast(const SchedulerView& view) {
   for (std::size_t bin = 0; bin < Horizon::kBins; ++bin) {
     running_memory_s += model.t_kv() * Horizon::width(bin) * forecast_.held(bin);
   }
-  const double compute_s = waiting_.compute_s() + model.decode_compute_s(forecast_.decode_steps()) +
+  const double compute_s = waiting_work_.compute_s() + model.decode_compute_s(forecast_.decode_steps()) +
                            model.t_tok() * static_cast<double>(view.num_prefill_tokens);
   const double full_memory_s = kFullShare * model.t_kv() * capacity_;
-  const double waiting_memory_s = waiting_.memory_s();
+  const double waiting_memory_s = waiting_work_.memory_s();
   density_left_ = blendserve::density(compute_s, waiting_memory_s + running_memory_s);
   useful_tokens_ = view.max_batch_tokens * model.t_tok() / (density_left_ * model.t_kv());
   pace_.plan({compute_s, waiting_memory_s}, full_memory_s, forecast_);
@@ -178,17 +188,14 @@ double BlendPolicy::compute_side_tokens(double tokens_per_step) const {
   double new_tokens = 0;
   double shared = 0;
   double largest = 0;
-  std::int32_t seen = 0;
-  for (std::int32_t at = left_; at < plan_->num_requests() && seen < kLookahead; ++at) {
-    if (!memory_side_.is_waiting(at)) continue;
-    ++seen;
-    const double own = std::max(1, own_prompt_len(at));
-    shared = std::max<double>(shared, plan_->layout().leaf_parent_depth(at));
+  waiting_leaves_.visit_ahead(kLookahead, [&](std::int32_t ahead) {
+    const double own = std::max(1, own_prompt_len(ahead));
+    const LengthEstimate d = estimator_.estimate(row(ahead));
+    shared = std::max<double>(shared, plan_->layout().leaf_parent_depth(ahead));
     largest = std::max(largest, own);
-    const LengthEstimate d = estimator_.estimate(row(at));
     token_steps += own * (d.mean + own / (2 * tokens_per_step)) + d.second_moment / 2;
     new_tokens += own + d.mean;
-  }
+  });
   return new_tokens > 0 ? kReserveMargin * tokens_per_step * token_steps / new_tokens + shared + largest : 0.0;
 }
 
@@ -198,7 +205,7 @@ std::optional<RequestId> BlendPolicy::next(const SchedulerView& view) {
   auto id = next_preempted(view);
   if (!id) id = next_of_memory_side(view);
   if (!id) id = next_of_compute_side(view);
-  if (!id && leftmost() == kNone) id = next_unplanned();
+  if (!id && waiting_leaves_.leftmost() == kNone) id = next_unplanned();
   offered_ = id.value_or(kNoRequest);
   return id;
 }
@@ -218,11 +225,11 @@ std::optional<RequestId> BlendPolicy::next_preempted(const SchedulerView& view) 
 std::optional<RequestId> BlendPolicy::next_of_memory_side(const SchedulerView& view) {
   if (is_memory_side_full_ || !preempted_.empty()) return std::nullopt;
   const double limit = std::min(capacity_ - reserve_, useful_tokens_);
-  std::int32_t found = memory_side_.longest_known([&](std::int32_t leaf) { return fits(leaf, limit); });
+  std::int32_t found = waiting_leaves_.longest_known([&](std::int32_t leaf) { return fits(leaf, limit); });
   double least = density_left_;
   if (found == kNone) {
-    for (std::size_t i = 0; i < memory_side_.num_lists(); ++i) {
-      const std::int32_t candidate = memory_side_.rightmost(i);
+    for (std::size_t i = 0; i < waiting_leaves_.num_lists(); ++i) {
+      const std::int32_t candidate = waiting_leaves_.rightmost(i);
       if (candidate == kNone) continue;
       const double candidate_density = density(candidate);
       if (candidate_density >= least || !fits(candidate, limit)) continue;
@@ -238,17 +245,8 @@ std::optional<RequestId> BlendPolicy::next_of_memory_side(const SchedulerView& v
   return row(found);
 }
 
-std::int32_t BlendPolicy::leftmost() {
-  while (num_first_taken_ < first_leaves_.size() && !memory_side_.is_waiting(first_leaves_[num_first_taken_])) {
-    ++num_first_taken_;
-  }
-  if (num_first_taken_ < first_leaves_.size()) return first_leaves_[num_first_taken_];
-  while (left_ < plan_->num_requests() && !memory_side_.is_waiting(left_)) ++left_;
-  return left_ < plan_->num_requests() ? left_ : kNone;
-}
-
 std::optional<RequestId> BlendPolicy::next_of_compute_side(const SchedulerView& view) {
-  const std::int32_t candidate = leftmost();
+  const std::int32_t candidate = waiting_leaves_.leftmost();
   if (candidate == kNone) return std::nullopt;
   if (view.num_running > 0 && !fits(candidate, capacity_)) return std::nullopt;
   return row(candidate);
@@ -273,14 +271,18 @@ void BlendPolicy::take(RequestId id) {
     request.prompt_len = shape(leaf(id)).prompt_len;
     request.own_len = own_prompt_len(leaf(id));
     is_memory_side_[static_cast<std::size_t>(id)] = offered_memory_side_;
-    memory_side_.take(leaf(id));
-    waiting_.take(leaf(id));
+    take_waiting(leaf(id));
     const LengthEstimate d = estimator_.estimate(id);
     kv_credit_ -= request.own_len * d.mean + d.second_moment / 2;
   }
   state(id) = State::kTaken;
   running_.add(request);
   forecast_.add(course(id, request.own_len + request.num_generated, request.num_generated));
+}
+
+void BlendPolicy::take_waiting(std::int32_t leaf) {
+  waiting_leaves_.take(leaf);
+  waiting_work_.take(leaf);
 }
 
 void BlendPolicy::on_decode_start(RequestId id, std::int32_t num_generated) {
@@ -300,8 +302,7 @@ void BlendPolicy::on_preempt(RequestId id, std::int32_t num_tokens) {
 void BlendPolicy::on_finish(RequestId id, std::int32_t output_len) {
   if (is_planned(id)) {
     if (state(id) == State::kWaiting) {
-      memory_side_.take(leaf(id));
-      waiting_.take(leaf(id));
+      take_waiting(leaf(id));
     } else {
       estimator_.on_finish(id, output_len);
     }

@@ -10,9 +10,9 @@
 #include "perf/step_time.h"
 #include "plan/plan.h"
 #include "policy/kv_forecast.h"
-#include "policy/memory_side.h"
 #include "policy/pace.h"
 #include "policy/running_requests.h"
+#include "policy/waiting_leaves.h"
 #include "policy/waiting_work.h"
 #include "request/scheduling_policy.h"
 
@@ -55,7 +55,7 @@ class BlendPolicy final : public SchedulingPolicy {
 
  private:
   enum class State : std::uint8_t { kWaiting, kTaken, kPreempted, kFinished };
-  static constexpr std::int32_t kNone = MemorySide::kNone;
+  static constexpr std::int32_t kNone = WaitingLeaves::kNone;
 
   struct Preempted {
     RequestId id = kNoRequest;
@@ -77,16 +77,16 @@ class BlendPolicy final : public SchedulingPolicy {
   std::optional<RequestId> next_of_memory_side(const SchedulerView& view);
   std::optional<RequestId> next_of_compute_side(const SchedulerView& view);
   std::optional<RequestId> next_unplanned();
-  std::int32_t leftmost();
 
+  void take_waiting(std::int32_t leaf);
   void learn();
   void forecast(const SchedulerView& view);
   double compute_side_tokens(double tokens_per_step) const;
 
   std::shared_ptr<const Plan> plan_;
   OnlineEstimator estimator_;
-  MemorySide memory_side_;
-  WaitingWork waiting_;
+  WaitingLeaves waiting_leaves_;
+  WaitingWork waiting_work_;
   Pace pace_;
   KvForecast forecast_;
 
@@ -96,9 +96,6 @@ class BlendPolicy final : public SchedulingPolicy {
   std::vector<std::int32_t> max_new_tokens_;  // by id
   RunningRequests running_;
   std::vector<Preempted> preempted_;
-  std::vector<std::int32_t> first_leaves_;
-  std::size_t num_first_taken_ = 0;
-  std::int32_t left_ = 0;
   RequestId next_unplanned_;
   double admission_rate_;  // of what the capacity holds on average
 

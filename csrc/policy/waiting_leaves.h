@@ -11,11 +11,16 @@ namespace blendserve {
 // Whether a leaf must run near those that share its prefix: computing the prefix anew would cost more than 1 % of it.
 bool is_bound_to_prefix(const Plan& plan, std::int32_t leaf);
 
-// Leaves of a plan that wait: those with known lengths from long to short, the others in lists from the right of the
-// plan to the left, one for each class of lengths and one for all that are bound to their prefix.
-class MemorySide {
+// The leaves of a plan that wait, as the compute side looks for them, from the left, and as the memory side does: those
+// with known lengths from long to short, the others in lists from the right, one for each class of lengths and one for
+// all that are bound to their prefix.
+class WaitingLeaves {
  public:
-  MemorySide(const Plan& plan, const OnlineEstimator& estimator);
+  // `first` are to be leftmost before all others.
+  WaitingLeaves(const Plan& plan, const OnlineEstimator& estimator, std::vector<std::int32_t> first);
+
+  // Of those of `first` that wait, then of all: the leftmost, or kNone.
+  std::int32_t leftmost();
 
   // Of the leaves with known lengths: the longest for which fits(leaf), and that longer ones do not fit may be assumed;
   // kNone if there is none.
@@ -39,6 +44,17 @@ class MemorySide {
   std::int32_t rightmost(std::size_t list);
   std::size_t num_lists() const { return lists_.size(); }
 
+  // Calls visit(leaf) for the next `count` from the left, `first` left out of account.
+  template <typename Visit>
+  void visit_ahead(std::int32_t count, const Visit& visit) const {
+    const auto end = static_cast<std::int32_t>(is_waiting_.size());
+    for (std::int32_t leaf = left_; leaf < end && count > 0; ++leaf) {
+      if (!is_waiting(leaf)) continue;
+      visit(leaf);
+      --count;
+    }
+  }
+
   void take(std::int32_t leaf) { is_waiting_[static_cast<std::size_t>(leaf)] = false; }
   bool is_waiting(std::int32_t leaf) const { return is_waiting_[static_cast<std::size_t>(leaf)]; }
 
@@ -47,6 +63,9 @@ class MemorySide {
  private:
   std::size_t waiting_from(std::size_t index);
 
+  std::vector<std::int32_t> first_;  // ascending
+  std::size_t num_first_taken_ = 0;
+  std::int32_t left_ = 0;                         // everything before it was taken
   std::vector<bool> is_waiting_;                  // by leaf
   std::vector<std::int32_t> known_;               // leaves, the longest first
   std::vector<std::int32_t> next_known_;          // by index into known_: where to look on from one that was taken

@@ -1,7 +1,8 @@
-#include "policy/memory_side.h"
+#include "policy/waiting_leaves.h"
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace blendserve {
 namespace {
@@ -16,8 +17,10 @@ bool is_bound_to_prefix(const Plan& plan, std::int32_t leaf) {
   return lost_s > kMaxLostShare * plan.tree().leaf(leaf).total();
 }
 
-MemorySide::MemorySide(const Plan& plan, const OnlineEstimator& estimator)
-    : is_waiting_(static_cast<std::size_t>(plan.num_requests()), true), lists_(estimator.num_classes() + 1) {
+WaitingLeaves::WaitingLeaves(const Plan& plan, const OnlineEstimator& estimator, std::vector<std::int32_t> first)
+    : first_(std::move(first)),
+      is_waiting_(static_cast<std::size_t>(plan.num_requests()), true),
+      lists_(estimator.num_classes() + 1) {
   const AnnotatedTree& tree = plan.tree();
   const double root_density = tree.total().density();
   for (std::int32_t leaf = 0; leaf < plan.num_requests(); ++leaf) {
@@ -34,11 +37,12 @@ MemorySide::MemorySide(const Plan& plan, const OnlineEstimator& estimator)
   std::ranges::stable_sort(known_, std::ranges::greater{}, [&](std::int32_t leaf) {
     return tree.shapes[static_cast<std::size_t>(leaf)].output_len.mean;
   });
+  std::ranges::sort(first_);
   next_known_.resize(known_.size() + 1);
   std::iota(next_known_.begin(), next_known_.end(), 0);
 }
 
-std::size_t MemorySide::waiting_from(std::size_t index) {
+std::size_t WaitingLeaves::waiting_from(std::size_t index) {
   std::size_t found = index;
   while (found < known_.size() && !is_waiting(known_[found])) {
     const auto next = static_cast<std::size_t>(next_known_[found]);
@@ -52,7 +56,15 @@ std::size_t MemorySide::waiting_from(std::size_t index) {
   return found;
 }
 
-std::int32_t MemorySide::rightmost(std::size_t list) {
+std::int32_t WaitingLeaves::leftmost() {
+  while (num_first_taken_ < first_.size() && !is_waiting(first_[num_first_taken_])) ++num_first_taken_;
+  if (num_first_taken_ < first_.size()) return first_[num_first_taken_];
+  const auto end = static_cast<std::int32_t>(is_waiting_.size());
+  while (left_ < end && !is_waiting(left_)) ++left_;
+  return left_ < end ? left_ : kNone;
+}
+
+std::int32_t WaitingLeaves::rightmost(std::size_t list) {
   auto& leaves = lists_[list];
   while (!leaves.empty() && !is_waiting(leaves.back())) leaves.pop_back();
   return leaves.empty() ? kNone : leaves.back();
