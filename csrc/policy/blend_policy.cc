@@ -22,10 +22,10 @@ constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
 constexpr double kBackoffDecay = 0.995;  // a forecast
 // Where only reading bounds, requests of about the same length are admitted at most this much faster than they can be
-// held on average: those that start together grow and end together, and leave the cache half empty. The more lengths
-// spread, the less it matters.
+// held on average: those that start together grow and end together, and leave the cache half empty. Lengths that spread
+// more than that do not keep in step.
 constexpr double kAdmissionRate = 1.2;
-constexpr double kAdmissionSpread = 8.0;
+constexpr double kEqualSpread = 0.1;
 constexpr double kAdmissionBurst = 64;   // steps
 constexpr double kReserveMargin = 1.25;  // on what the compute side is expected to hold
 constexpr double kMaxReserve = 0.5;      // of the capacity
@@ -89,7 +89,7 @@ BlendPolicy::BlendPolicy(std::shared_ptr<const Plan> plan, const TreeLayout& lay
       pace_(plan_->model(), config.execution),
       leaves_(static_cast<std::size_t>(plan_->num_requests())),
       next_unplanned_(plan_->num_requests()),
-      admission_rate_(kAdmissionRate + kAdmissionSpread * length_spread(*plan_)) {
+      has_equal_lengths_(length_spread(*plan_) < kEqualSpread) {
   const auto& rows = plan_->layout().rows;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     leaves_[static_cast<std::size_t>(rows[i])] = static_cast<std::int32_t>(i);
@@ -118,7 +118,7 @@ KvCourse BlendPolicy::course(RequestId id, double num_tokens, std::int32_t num_g
 }
 
 bool BlendPolicy::fits(std::int32_t leaf, double limit) const {
-  if (pace_.is_bus_bound() && kv_credit_ < 0) return false;
+  if (has_equal_lengths_ && pace_.is_bus_bound() && kv_credit_ < 0) return false;
   return forecast_.has_room_for(course(row(leaf), own_prompt_len(leaf), 0), limit, safety_);
 }
 
@@ -133,7 +133,7 @@ double BlendPolicy::density(std::int32_t leaf) const {
 
 std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   ++step_;
-  kv_credit_ = std::min(kv_credit_ + admission_rate_ * capacity_, kAdmissionBurst * capacity_);
+  kv_credit_ = std::min(kv_credit_ + kAdmissionRate * capacity_, kAdmissionBurst * capacity_);
   if (step_ >= next_learning_) learn();
   if (step_ >= next_forecast_) forecast(view);
   const CostModel& model = plan_->model();

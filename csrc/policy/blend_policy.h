@@ -97,7 +97,7 @@ class BlendPolicy final : public SchedulingPolicy {
   RunningRequests running_;
   std::vector<Preempted> preempted_;
   RequestId next_unplanned_;
-  double admission_rate_;  // of what the capacity holds on average
+  bool has_equal_lengths_;  // nearly
 
   std::int64_t step_ = 0;
   std::int64_t next_forecast_ = 0;
