@@ -135,6 +135,15 @@ TEST_CASE("shards are equal in compute and in memory time, and lose a path a cut
   }
 }
 
+TEST_CASE("every shard of a large job has its part of all densities") {
+  const Job job = mixed_job(5, 40'000);
+  const auto plan = job.plan();
+  for (const Shard& shard : cut_shards(plan->tree(), 4)) {
+    CHECK(shard.rows.size() > 7'500);
+    CHECK(shard.rows.size() < 12'500);
+  }
+}
+
 TEST_CASE("there are as many shards as requests at most, and every one gets a request") {
   const Job job = mixed_job(4, 5);
   const auto plan = job.plan();
