@@ -61,7 +61,15 @@ double length_spread(const Plan& plan) {
   return lens > 0 ? squares * weights / (lens * lens) - 1 : 0.0;
 }
 
-// The leaves of those `rows` that are not bound to their prefix.
+bool is_every_length_known(const Plan& plan) {
+  const RequestShapes& shapes = plan.tree().shapes;
+  for (std::size_t leaf = 0; leaf < shapes.size(); ++leaf) {
+    if (!shapes[leaf].is_length_known) return false;
+  }
+  return true;
+}
+
+// The leaves of those `rows` that are not bound to their prefix; none where there is nothing to learn.
 std::vector<std::int32_t> free_leaves(const Plan& plan, const std::vector<std::int32_t>& rows) {
   std::vector<bool> is_wanted(static_cast<std::size_t>(plan.num_requests()), false);
   for (const std::int32_t row : rows) {
@@ -71,6 +79,7 @@ std::vector<std::int32_t> free_leaves(const Plan& plan, const std::vector<std::i
     }
     is_wanted[static_cast<std::size_t>(row)] = true;
   }
+  if (is_every_length_known(plan)) return {};
   std::vector<std::int32_t> leaves;
   for (std::int32_t leaf = 0; leaf < plan.num_requests(); ++leaf) {
     const std::int32_t row = plan.layout().rows[static_cast<std::size_t>(leaf)];

@@ -20,7 +20,8 @@ namespace blendserve {
 
 struct BlendConfig {
   Execution execution = Execution::kOverlapped;
-  // The length samples: run before all others but not waited for, unless they are bound to their prefix.
+  // The length samples: run before all others but not waited for, unless they are bound to their prefix or
+  // every length is known.
   std::vector<std::int32_t> first_rows;
 };
 

@@ -56,3 +56,16 @@ def test_all_three_can_be_run() -> None:
         assert report.runs[0].lengths == lengths
         assert report.workload.num_requests == NUM_REQUESTS
         assert (report.workload.num_samples == 0) == (lengths == "known")
+
+
+def test_samples_of_the_whole_job_are_as_good_as_known_lengths() -> None:
+    trace = half_known_trace()
+    total_s = [
+        bs.simulate(
+            trace, model=MODEL, device=DEVICE, schedules=["blend"], lengths=lengths, sample_rate=1.0, kv_memory="1GiB"
+        )
+        .runs[0]
+        .total_s
+        for lengths in ("sampled", "known")
+    ]
+    assert total_s[0] == total_s[1]
