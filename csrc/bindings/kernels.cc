@@ -1,9 +1,8 @@
 #include <pybind11/numpy.h>
 
-#include <limits>
-
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "bindings/checked_len.h"
 #include "bindings/dlpack_view.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/isa.h"
@@ -14,13 +13,6 @@ namespace py = pybind11;
 namespace blendserve::bindings {
 
 namespace {
-
-std::int32_t checked_len(const char* name, std::int64_t len) {
-  if (len > std::numeric_limits<std::int32_t>::max()) {
-    throw InvalidInput(std::string(name) + " is too long (" + std::to_string(len) + ")");
-  }
-  return static_cast<std::int32_t>(len);
-}
 
 // A one-dimensional index array of `len` elements; -1 is any length.
 template <class T>
@@ -140,10 +132,10 @@ Raises ValueError when anything does not fit together; `kv` is then untouched.)"
       "num_threads", [] { return default_thread_pool().num_threads(); },
       "Threads the CPU kernels use; at first the CPUs this process may run on.");
   m.def("set_isa", &cpu::set_active_isa, py::arg("isa"),
-        R"(Chooses the instruction set of the CPU kernels: "scalar", "avx2" or "auto" (the best here).)");
+        R"(Chooses the instruction set of the CPU kernels: "scalar", "avx2", "avx512" or "auto" (the best here).)");
   m.def(
       "isa", [] { return cpu::to_string(cpu::active_isa()); },
-      R"(The instruction set of the CPU kernels: "scalar" or "avx2".)");
+      R"(The instruction set of the CPU kernels: "scalar", "avx2" or "avx512".)");
 }
 
 }  // namespace blendserve::bindings

@@ -142,7 +142,7 @@ void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
                        .head_dim = head_dim_,
                        .kv_dtype = params_.kv_dtype};
 #ifdef __x86_64__
-  if (active_isa() == Isa::kAvx2) {
+  if (active_isa() >= Isa::kAvx2) {
     attend_split_avx2(in, scratch_, out.from(first_row));
     return;
   }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "kernels/attention_case.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/isas.h"
 
 using namespace blendserve;
 using namespace blendserve::cpu;
@@ -60,10 +61,6 @@ double worst_error(const AttentionShape& shape, const Sequence& sequence, std::i
     }
   }
   return worst;
-}
-
-std::vector<std::string> isas() {
-  return best_isa() == Isa::kScalar ? std::vector<std::string>{"scalar"} : std::vector<std::string>{"scalar", "avx2"};
 }
 
 // Rows [begin, end) of an output with `row_len` floats a row.
