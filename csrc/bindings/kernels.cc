@@ -4,6 +4,7 @@
 #include "bindings/bindings.h"
 #include "bindings/checked_len.h"
 #include "bindings/dlpack_view.h"
+#include "bindings/kv_view.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kv_append.h"
@@ -13,36 +14,6 @@ namespace py = pybind11;
 namespace blendserve::bindings {
 
 namespace {
-
-// A one-dimensional index array of `len` elements; -1 is any length.
-template <class T>
-const T* indices(const char* name, const py::array& array, std::int64_t len) {
-  if (!py::isinstance<py::array_t<T>>(array) || array.ndim() != 1 || (array.flags() & py::array::c_style) == 0) {
-    throw InvalidInput(std::string(name) + " must be a contiguous array of dtype int" + std::to_string(8 * sizeof(T)) +
-                       " with one dimension");
-  }
-  if (len >= 0 && array.size() != len) {
-    throw InvalidInput(std::string(name) + " has " + std::to_string(array.size()) + " elements; it must have " +
-                       std::to_string(len));
-  }
-  return static_cast<const T*>(array.data());
-}
-
-struct KvView {
-  explicit KvView(const py::object& object) : view("kv", object) {
-    view.require_shape("[num_blocks, 2, num_kv_heads, block_size, head_dim]", {-1, 2, -1, -1, -1});
-    view.require_dense_from(0);
-    dtype = view.require_dtype({kDlFloat32, kDlBFloat16}) == kDlBFloat16 ? KvDtype::kBFloat16 : KvDtype::kFloat32;
-    layout = {.num_blocks = checked_len("kv", view.size(0)),
-              .num_kv_heads = checked_len("kv", view.size(2)),
-              .block_size = checked_len("kv", view.size(3)),
-              .head_dim = checked_len("kv", view.size(4))};
-  }
-
-  DlpackView view;
-  KvLayout layout;
-  KvDtype dtype;
-};
 
 DlpackView token_rows(const char* name, const py::object& object, const char* meaning, std::int64_t num_tokens,
                       std::int64_t num_heads, std::int64_t head_dim) {
