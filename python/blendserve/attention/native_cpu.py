@@ -24,6 +24,8 @@ class NativeCpuAttention:
             raise UserError(f"device is {spec.device}; native_cpu attention runs on the CPU")
         if spec.dtype not in (torch.float32, torch.bfloat16):
             raise UserError(f"dtype is {spec.dtype}; native_cpu attention keeps float32 or bfloat16")
+        if any(spec.windows) or spec.softcap:
+            raise UserError("native_cpu attention has no windows and no softcap; choose torch_ref")
         self.spec = spec
         self._layers = [_empty_layer(spec) for _ in range(spec.num_layers)]
         self._step: StepTensors | None = None
@@ -39,7 +41,14 @@ class NativeCpuAttention:
         out = np.empty(q.shape, np.float32)
         _core.kv_append(_float32(k), _float32(v), kv, step.slot_mapping)
         _core.paged_attention(
-            _float32(q), kv, out, step.qo_indptr, step.kv_lens, step.block_indptr, step.block_table, self.spec.scale
+            _float32(q),
+            kv,
+            out,
+            step.qo_indptr,
+            step.kv_lens,
+            step.block_indptr,
+            step.block_table,
+            self.spec.score_scale,
         )
         return torch.from_numpy(out).to(q.dtype)
 

@@ -92,7 +92,7 @@ class NativeCudaAttention:
             head_dim=spec.head_dim,
             block_size=spec.block_size,
             dtype=_DTYPE_CODES[spec.dtype],
-            scale=spec.scale,
+            scale=spec.score_scale,
         )
 
     def plan(self, step: StepTensors) -> None:
@@ -168,7 +168,7 @@ class NativeCudaAttention:
             values.unsqueeze(0),
             attn_mask=None if starts_sequence else causal_lower_right(len(q), chunk.kv_len),
             is_causal=starts_sequence,
-            scale=self.spec.scale,
+            scale=self.spec.score_scale,
             enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
         )
         return attended.squeeze(0).transpose(0, 1)
@@ -198,6 +198,10 @@ def _unsupported(spec: AttentionSpec) -> str | None:
         return f"head_dim is {spec.head_dim}, but native_cuda attention has {_HEAD_DIMS}"
     if group > _MAX_GROUP:
         return f"{group} query heads share a KV head, but native_cuda attention has at most {_MAX_GROUP}"
+    if any(spec.windows):
+        return f"layers attend to a window of {max(spec.windows)} tokens, which native_cuda attention lacks"
+    if spec.softcap:
+        return f"attention scores are capped at {spec.softcap:g}, which native_cuda attention lacks"
     return None
 
 

@@ -9,7 +9,7 @@ from blendserve._core import Architecture
 from blendserve.errors import ModelError
 from blendserve.models.json_fields import JsonFields
 
-__all__ = ["read_architecture"]
+__all__ = ["read_architecture", "read_shape"]
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -21,7 +21,11 @@ def read_architecture(path: Path) -> Architecture:
     fields = JsonFields.read(path)
     if "text_config" in fields:
         fields = fields.child("text_config")
-    model_type = fields.text("model_type") if "model_type" in fields else ""
+    return read_shape(fields, fields.text("model_type") if "model_type" in fields else "")
+
+
+def read_shape(fields: JsonFields, model_type: str) -> Architecture:
+    """As `model_type` is read, whatever the file says of itself."""
     architecture = Architecture()
     _READERS.get(model_type, _unknown)(fields, architecture)
     return architecture
@@ -34,8 +38,8 @@ def _decoder(fields: JsonFields, a: Architecture, *, tied: bool = False) -> None
     a.intermediate_size = fields.positive_int("intermediate_size")
     a.num_layers = fields.positive_int("num_hidden_layers")
     a.num_heads = fields.positive_int("num_attention_heads")
-    a.num_kv_heads = fields.positive_int("num_key_value_heads") if "num_key_value_heads" in fields else a.num_heads
-    a.head_dim = fields.positive_int("head_dim") if "head_dim" in fields else a.hidden_size // a.num_heads
+    a.num_kv_heads = fields.positive_int("num_key_value_heads", default=a.num_heads)
+    a.head_dim = fields.positive_int("head_dim", default=a.hidden_size // a.num_heads)
     a.tied_embeddings = fields.flag("tie_word_embeddings", default=tied)
     if "max_position_embeddings" in fields:
         a.max_context = fields.positive_int("max_position_embeddings")

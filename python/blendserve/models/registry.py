@@ -12,7 +12,7 @@ from blendserve.models.default_model import DEFAULT_MODEL_NAME, default_model_di
 if TYPE_CHECKING:
     import torch
 
-    from blendserve.models.llama import LlamaModel
+    from blendserve.models.decoder import Decoder
 
 __all__ = ["load_model", "resolve_model"]
 
@@ -35,18 +35,18 @@ def resolve_model(name_or_dir: str | None) -> Path:
     )
 
 
-def load_model(model_dir: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device) -> LlamaModel:
+def load_model(model_dir: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device) -> Decoder:
     """Reads the weights in `dtype` onto `device`.
 
     Raises `UserError` for a dtype the device cannot run, `ModelError` for a broken folder.
     """
     import torch
 
-    from blendserve.models.llama import LlamaModel
+    from blendserve.models.decoder import Decoder
     from blendserve.models.weights import Checkpoint
 
     supported = [torch.float32, torch.bfloat16] + ([torch.float16] if device.type == "cuda" else [])
     if dtype not in supported:
         names = ", ".join(str(each).removeprefix("torch.") for each in supported)
         raise UserError(f"dtype {str(dtype).removeprefix('torch.')} does not run on {device.type}; use one of: {names}")
-    return LlamaModel(config, Checkpoint(model_dir), dtype, device)
+    return Decoder(config, Checkpoint(model_dir), dtype, device)

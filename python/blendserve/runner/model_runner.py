@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blendserve._core import StepPlan
 from blendserve.attention import AttentionSpec, StepTensors, create_backend
 from blendserve.models import ModelConfig
-from blendserve.models.llama import LlamaModel
+from blendserve.models.decoder import Decoder
 from blendserve.resources import ResolvedConfig
 
 __all__ = ["ModelRunner"]
@@ -20,7 +20,7 @@ __all__ = ["ModelRunner"]
 class ModelRunner:
     """One model with its KV cache and attention backend on one device."""
 
-    def __init__(self, model: LlamaModel, config: ResolvedConfig) -> None:
+    def __init__(self, model: Decoder, config: ResolvedConfig) -> None:
         self._model = model
         self._device = config.device
         shape = model.config
@@ -33,6 +33,9 @@ class ModelRunner:
             block_size=config.block_size,
             dtype=config.dtype,
             device=config.device,
+            scale=shape.attention_scale,
+            windows=_binding_windows(shape, config),
+            softcap=shape.attention_softcap,
         )
         self._attention = create_backend(config.attention, spec)
 
@@ -52,6 +55,12 @@ class ModelRunner:
 
     def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._device)
+
+
+def _binding_windows(model: ModelConfig, config: ResolvedConfig) -> tuple[int, ...]:
+    """The model's windows without those that no sequence outgrows."""
+    longest = min(model.max_position_embeddings, config.kv_capacity)
+    return tuple(window if window < longest else 0 for window in model.windows)
 
 
 def _step_tensors(plan: StepPlan) -> StepTensors:
