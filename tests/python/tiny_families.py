@@ -24,7 +24,7 @@ _SIZES: dict[str, Any] = {
     "pad_token_id": None,
 }
 _LOCAL_BEHIND = {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2}
-_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 10_000.0}
+_YARN = {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 64, "rope_theta": 10_000.0}
 
 # What is changed of `_SIZES` and of the defaults of transformers, by name of the case; model_type first.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -55,8 +55,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# Decoders that only transformers computes.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cohere": ("cohere", {}),
+    "cohere2, alternating windows": ("cohere2", {"sliding_window": WINDOW, "sliding_window_pattern": 2}),
+    "gpt-2": ("gpt2", {"n_inner": None}),
+    "gpt-neox": ("gpt_neox", {"attention_bias": True}),
+    "mixtral": ("mixtral", {"num_local_experts": 4, "sliding_window": WINDOW}),
+    "olmo2": ("olmo2", {}),
+    "phi-3": ("phi3", {"sliding_window": WINDOW}),
+    "stablelm, which keeps arguments from its layers": ("stablelm", {"use_qkv_bias": True}),
+    "starcoder2": ("starcoder2", {"sliding_window": WINDOW, "use_bias": True}),
+}
+
+
 def build_family(directory: Path, name: str, **changes: Any) -> Path:
-    """Writes the model of `FAMILIES` to `directory` and returns it."""
-    model_type, settings = FAMILIES[name]
-    save_random_model(directory, CONFIG_MAPPING[model_type](**{**_SIZES, **settings, **changes}))
+    """Writes the model of `FAMILIES` or `OTHERS` to `directory` and returns it."""
+    model_type, settings = (FAMILIES | OTHERS)[name]
+    sizes = _SIZES if name in FAMILIES else _SIZES | {"head_dim": 16}
+    save_random_model(directory, CONFIG_MAPPING[model_type](**{**sizes, **settings, **changes}))
     return directory

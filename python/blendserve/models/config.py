@@ -12,6 +12,7 @@ from blendserve.models.architecture import read_shape
 from blendserve.models.families import FAMILIES
 from blendserve.models.json_fields import JsonFields
 from blendserve.models.rope_config import RopeConfig, read_rope
+from blendserve.models.shape import ModelShape, read_config_json, token_fields
 
 __all__ = ["Activation", "ModelConfig"]
 
@@ -22,24 +23,12 @@ _ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelConfig:
-    """`dtype` is the one the folder names (None if it names none); `eos_token_ids` may be empty."""
+class ModelConfig(ModelShape):
+    """A model of a family that `decoder` computes."""
 
-    architecture: str
-    vocab_size: int
     hidden_size: int
     intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    num_parameters: int  # input embedding included, counted once if tied
-    max_position_embeddings: int
     tie_word_embeddings: bool
-    bos_token_id: int | None
-    eos_token_ids: tuple[int, ...]
-    dtype: str | None
-
     activation: Activation = "silu"
     rms_norm_eps: float
     norm_offset: float = 0.0  # norms multiply by offset + weight
@@ -49,13 +38,9 @@ class ModelConfig:
     output_bias: bool = False  # of the attention's output
     mlp_bias: bool = False
     embedding_scale: float = 1.0
-
     rope: RopeConfig
     local_rope: RopeConfig | None = None  # of the layers with a window; None: the same
-    windows: tuple[int, ...]  # one per layer: how many positions a token sees, itself included; 0: all
-    attention_scale: float  # of the scores before softmax
-    attention_softcap: float = 0.0  # scores become cap * tanh(score / cap); 0: as they are
-    final_softcap: float = 0.0  # the same, of the logits
+    final_softcap: float = 0.0  # logits become cap * tanh(logit / cap); 0: as they are
 
     def rope_of(self, layer: int) -> RopeConfig:
         return self.local_rope if self.local_rope is not None and self.windows[layer] else self.rope
@@ -63,20 +48,12 @@ class ModelConfig:
     @classmethod
     def from_dir(cls, model_dir: Path) -> ModelConfig:
         """Raises `ModelError` for a folder without a usable config.json or a model that is not supported."""
-        path = model_dir / "config.json"
-        if not path.is_file():
-            raise ModelError(f"{model_dir} has no config.json: a folder in the Hugging Face format is expected")
-        fields = JsonFields.read(path)
+        fields = read_config_json(model_dir)
         architecture = _architecture(fields)
-        _refuse_quantized(fields)
         family = FAMILIES[architecture]
         shape = read_shape(fields, family.model_type)
-        _check_heads(path, shape)
+        _check_heads(fields, shape)
         rope = read_rope(fields)
-
-        generation_path = model_dir / "generation_config.json"
-        generation = JsonFields.read(generation_path) if generation_path.is_file() else JsonFields("", {})
-        bos_token_ids = fields.token_ids("bos_token_id") or generation.token_ids("bos_token_id")
         config = cls(
             architecture=architecture,
             vocab_size=shape.vocab_size,
@@ -89,9 +66,7 @@ class ModelConfig:
             num_parameters=int(shape.spec(architecture).num_params),
             max_position_embeddings=max(fields.positive_int("max_position_embeddings"), rope.extended_context),
             tie_word_embeddings=shape.tied_embeddings,
-            bos_token_id=bos_token_ids[0] if bos_token_ids else None,
-            eos_token_ids=generation.token_ids("eos_token_id") or fields.token_ids("eos_token_id"),
-            dtype=next((fields.text(key) for key in ("dtype", "torch_dtype") if key in fields), None),
+            **token_fields(fields, model_dir),
             activation=_activation(fields, family.activation),
             rms_norm_eps=fields.positive_number("rms_norm_eps"),
             post_norms=shape.norms_per_layer == 4,
@@ -118,23 +93,14 @@ def _architecture(fields: JsonFields) -> str:
     )
 
 
-def _refuse_quantized(fields: JsonFields) -> None:
-    if "quantization_config" in fields:
-        method = fields.child("quantization_config").values.get("quant_method", "unknown")
-        raise ModelError(
-            f"{fields.source}: `quantization_config` (quant_method {method!r}) is not supported;"
-            " use the model's unquantized weights"
-        )
-
-
-def _check_heads(path: Path, shape: Architecture) -> None:
+def _check_heads(fields: JsonFields, shape: Architecture) -> None:
     if shape.num_heads % shape.num_kv_heads:
         raise ModelError(
-            f"{path}: `num_attention_heads` ({shape.num_heads}) is not a multiple of `num_key_value_heads`"
+            f"{fields.source}: `num_attention_heads` ({shape.num_heads}) is not a multiple of `num_key_value_heads`"
             f" ({shape.num_kv_heads})"
         )
     if shape.head_dim < 2 or shape.head_dim % 2:
-        raise ModelError(f"{path}: `head_dim` must be even for rotary embeddings, not {shape.head_dim}")
+        raise ModelError(f"{fields.source}: `head_dim` must be even for rotary embeddings, not {shape.head_dim}")
 
 
 def _activation(fields: JsonFields, default: Activation) -> Activation:

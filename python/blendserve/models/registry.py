@@ -1,20 +1,42 @@
-"""From what the user calls a model to its folder and its weights."""
+"""From what the user calls a model to its folder, its settings and its weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from blendserve.errors import ModelError, UserError
 from blendserve.models.config import ModelConfig
 from blendserve.models.default_model import DEFAULT_MODEL_NAME, default_model_dir
+from blendserve.models.families import FAMILIES
+from blendserve.models.shape import ModelShape, read_config_json
 
 if TYPE_CHECKING:
     import torch
 
-    from blendserve.models.decoder import Decoder
+    from blendserve.attention import AttentionBackend
 
-__all__ = ["load_model", "resolve_model"]
+__all__ = ["Model", "load_model", "read_config", "resolve_model"]
+
+
+class Model(Protocol):
+    """A model in memory. Its forward pass changes nothing but the attention backend's KV cache."""
+
+    @property
+    def config(self) -> ModelShape: ...
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: AttentionBackend,
+        logit_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """Logits [M, vocab_size] float32 of the rows `logit_rows` [M] of the packed `token_ids` [T], all int64.
+
+        `attention` has been planned for this step.
+        """
+        ...
 
 
 def resolve_model(name_or_dir: str | None) -> Path:
@@ -35,18 +57,37 @@ def resolve_model(name_or_dir: str | None) -> Path:
     )
 
 
-def load_model(model_dir: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device) -> Decoder:
+def read_config(model_dir: Path) -> ModelShape:
+    """A `ModelConfig` for the families of `decoder`, else what transformers says of the model.
+
+    Raises `ModelError` for a folder without a usable config.json or a model that is not supported.
+    """
+    names = read_config_json(model_dir).require("architectures")
+    if isinstance(names, list) and names and not FAMILIES.keys() & set(map(str, names)):
+        from blendserve.models.transformers_config import read_transformers_config
+
+        return read_transformers_config(model_dir)
+    return ModelConfig.from_dir(model_dir)
+
+
+def load_model(model_dir: Path, config: ModelShape, *, dtype: torch.dtype, device: torch.device) -> Model:
     """Reads the weights in `dtype` onto `device`.
 
     Raises `UserError` for a dtype the device cannot run, `ModelError` for a broken folder.
     """
     import torch
 
-    from blendserve.models.decoder import Decoder
     from blendserve.models.weights import Checkpoint
 
     supported = [torch.float32, torch.bfloat16] + ([torch.float16] if device.type == "cuda" else [])
     if dtype not in supported:
         names = ", ".join(str(each).removeprefix("torch.") for each in supported)
         raise UserError(f"dtype {str(dtype).removeprefix('torch.')} does not run on {device.type}; use one of: {names}")
-    return Decoder(config, Checkpoint(model_dir), dtype, device)
+    checkpoint = Checkpoint(model_dir)
+    if isinstance(config, ModelConfig):
+        from blendserve.models.decoder import Decoder
+
+        return Decoder(config, checkpoint, dtype, device)
+    from blendserve.models.transformers_decoder import TransformersDecoder
+
+    return TransformersDecoder(config, model_dir, dtype, device)
