@@ -62,8 +62,8 @@ DlpackView token_rows(const char* name, const py::object& object, const char* me
 }
 
 void paged_attention(const py::object& q, const py::object& kv, const py::object& out, const py::array& qo_indptr,
-                     const py::array& kv_lens, const py::array& block_indptr, const py::array& block_table,
-                     float scale) {
+                     const py::array& kv_lens, const py::array& block_indptr, const py::array& block_table, float scale,
+                     std::int32_t window, float softcap) {
   const KvView cache(kv);
   const DlpackView q_rows = token_rows("q", q, "[T, num_heads, head_dim]", -1, -1, cache.layout.head_dim);
   const DlpackView out_rows = token_rows("out", out, "the shape of q", q_rows.size(0), q_rows.size(1), q_rows.size(2));
@@ -80,7 +80,9 @@ void paged_attention(const py::object& q, const py::object& kv, const py::object
                                    .num_tokens = checked_len("q", q_rows.size(0)),
                                    .num_seqs = num_seqs,
                                    .num_heads = checked_len("q", q_rows.size(1)),
+                                   .window = window,
                                    .scale = scale,
+                                   .softcap = softcap,
                                    .layout = cache.layout,
                                    .kv_dtype = cache.dtype};
   params.block_table = indices<BlockId>("block_table", block_table, params.block_indptr[num_seqs]);
@@ -116,7 +118,8 @@ void set_num_threads(int num_threads) {
 
 void register_kernels(py::module_& m) {
   m.def("paged_attention", &paged_attention, py::arg("q"), py::arg("kv"), py::arg("out"), py::arg("qo_indptr"),
-        py::arg("kv_lens"), py::arg("block_indptr"), py::arg("block_table"), py::arg("scale"),
+        py::arg("kv_lens"), py::arg("block_indptr"), py::arg("block_table"), py::arg("scale"), py::arg("window") = 0,
+        py::arg("softcap") = 0.0F,
         R"(Causal attention of T query tokens of S sequences over a paged cache; writes `out`.
 
 q: float32 [T, num_heads, head_dim], its rows may lie apart.  out: float32, the same shape, contiguous.
@@ -125,6 +128,8 @@ qo_indptr: int32 [S + 1], the query tokens of each sequence, the last of its pos
 kv_lens: int32 [S], positions of each sequence, its query tokens among them.
 block_indptr: int32 [S + 1] into block_table, int32, the blocks of each sequence in order of position.
 scale: of the scores before softmax.
+window: a token at position p attends to positions max(0, p - window + 1) to p; 0 is no window.
+softcap: scaled scores become softcap * tanh(score / softcap); 0 is no cap.
 Tensors are borrowed through __dlpack__, index arrays are numpy. Raises ValueError when anything does not fit together;
 `out` is then untouched.)");
   m.def("kv_append", &kv_append, py::arg("k"), py::arg("v"), py::arg("kv"), py::arg("slot_mapping"),

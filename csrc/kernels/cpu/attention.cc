@@ -1,5 +1,6 @@
 #include "kernels/cpu/attention.h"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,10 @@ void check(const PagedAttentionParams& params) {
   if (layout.head_dim < 1 || layout.block_size < 1) {
     throw InvalidInput("head_dim is " + std::to_string(layout.head_dim) + " and block_size " +
                        std::to_string(layout.block_size) + "; both must be 1 or more");
+  }
+  if (params.window < 0 || !(params.softcap >= 0.0F) || std::isinf(params.softcap)) {
+    throw InvalidInput("window is " + std::to_string(params.window) + " and softcap " + std::to_string(params.softcap) +
+                       "; both must be positive and finite, or 0 for none");
   }
   check_indptr("qo_indptr", params.qo_indptr, params.num_seqs);
   check_indptr("block_indptr", params.block_indptr, params.num_seqs);

@@ -7,6 +7,7 @@
 #include "kernels/cpu/attention_split.h"
 #include "kernels/cpu/exp2_avx2.h"
 #include "kernels/cpu/multiply_avx2.h"
+#include "kernels/cpu/tanh_avx2.h"
 
 namespace blendserve::cpu {
 
@@ -14,6 +15,7 @@ namespace avx2 {
 namespace {
 
 constexpr std::int32_t smaller(std::int32_t a, std::int32_t b) { return a < b ? a : b; }
+constexpr std::int32_t larger(std::int32_t a, std::int32_t b) { return a > b ? a : b; }
 
 struct Float32 {
   using Element = float;
@@ -87,7 +89,8 @@ struct Rows {
   }
 };
 
-// tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; num_positions is a multiple of kLanes.
+// tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; begin and num_positions are multiples of
+// kLanes.
 template <class Dtype>
 void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   for (std::int32_t p = 0; p < num_positions; p += kLanes) {
@@ -121,18 +124,19 @@ void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std
   }
 }
 
-// exponents[r][p] = q[r] · k[p], exponents being [num_rows, kSplitLen]. Past row_lens[r] a row holds anything.
+// exponents[r][p] = q[r] · k[p], exponents being [num_rows, kSplitLen]. Where a row does not attend it holds anything.
 template <class Dtype>
 void score(const SplitInputs& in, float* tile, float* exponents) {
-  const Rows k{in.k_rows, in.num_positions, in.v_rows, in.num_positions};
-  for (std::int32_t begin = 0; begin < in.num_positions; begin += kTileLen) {
-    const std::int32_t num_positions = padded(smaller(kTileLen, in.num_positions - begin));
+  const Rows k{in.k_rows, in.end(), in.v_rows, in.end()};
+  for (std::int32_t begin = in.begin() / kLanes * kLanes; begin < in.end(); begin += kTileLen) {
+    const std::int32_t num_positions = padded(smaller(kTileLen, in.end() - begin));
     unpack_k<Dtype>(k, begin, num_positions, in.head_dim, tile);
     for_each_block(in.num_rows, num_positions, [&](const Block& block) {
-      if (in.row_lens[block.row + block.num_rows - 1] > begin + block.column) {
+      const std::int32_t column = begin + block.column;
+      if (in.row_begins[block.row] < column + block.num_columns &&
+          in.row_ends[block.row + block.num_rows - 1] > column) {
         multiply(block, {in.q + std::ptrdiff_t{block.row} * in.head_dim, in.head_dim}, {tile + block.column, kTileLen},
-                 in.head_dim, {exponents + std::ptrdiff_t{block.row} * kSplitLen + begin + block.column, kSplitLen},
-                 Into::kEmpty);
+                 in.head_dim, {exponents + std::ptrdiff_t{block.row} * kSplitLen + column, kSplitLen}, Into::kEmpty);
       }
     });
   }
@@ -150,19 +154,37 @@ float sum_of_lanes(__m256 x) {
   return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
-// Turns the exponents of one row into weights 2^(exponent - max).
-void weigh(float* row, std::int32_t len, float* max, float* sum) {
-  for (std::int32_t p = len; p < padded(len); ++p) {
+void cap(float* row, std::int32_t begin, std::int32_t end, float exponent_cap) {
+  for (std::int32_t p = begin; p < end; p += kLanes) {
+    _mm256_store_ps(row + p, _mm256_mul_ps(_mm256_set1_ps(exponent_cap), tanh(_mm256_load_ps(row + p))));
+  }
+}
+
+void hide(float* row, std::int32_t begin, std::int32_t end) {
+  for (std::int32_t p = begin; p < end; ++p) {
     row[p] = -__builtin_inff();
   }
-  __m256 maxes = _mm256_load_ps(row);
-  for (std::int32_t p = kLanes; p < len; p += kLanes) {
+}
+
+// Turns the exponents of one row into weights 2^(exponent - max). Lanes are counted from the start of the split, and
+// what fills up the first and the last vector adds 0: the sum is that of the same terms in the same order whatever the
+// others.
+void weigh(float* row, std::int32_t row_begin, std::int32_t row_end, float exponent_cap, float* max, float* sum) {
+  const std::int32_t begin = row_begin / kLanes * kLanes;
+  const std::int32_t end = padded(row_end);
+  if (exponent_cap != 0.0F) {
+    cap(row, begin, end, exponent_cap);
+  }
+  hide(row, begin, row_begin);
+  hide(row, row_end, end);
+  __m256 maxes = _mm256_load_ps(row + begin);
+  for (std::int32_t p = begin + kLanes; p < end; p += kLanes) {
     maxes = _mm256_max_ps(maxes, _mm256_load_ps(row + p));
   }
   *max = greatest_lane(maxes);
   const __m256 shift = _mm256_set1_ps(*max);
   __m256 sums = _mm256_setzero_ps();
-  for (std::int32_t p = 0; p < len; p += kLanes) {
+  for (std::int32_t p = begin; p < end; p += kLanes) {
     const __m256 weights = exp2_of_nonpositive(_mm256_sub_ps(_mm256_load_ps(row + p), shift));
     _mm256_store_ps(row + p, weights);
     sums = _mm256_add_ps(sums, weights);
@@ -170,32 +192,43 @@ void weigh(float* row, std::int32_t len, float* max, float* sum) {
   *sum = sum_of_lanes(sums);
 }
 
-// acc[r] = sum over p < row_lens[r] of weights[r][p] · v[p], p rising. No weight past row_lens[r] is touched, not even
-// as 0: what another row may see must not reach this one as 0 · infinity.
+// c[r] += sum over p of weights[r][p] · v[p] for the rows and columns of a block, p rising over [begin, end) where the
+// row attends. No weight elsewhere is touched, not even as 0: what another row may see must not reach this one as 0 ·
+// infinity. `weights` and `v` start at position 0, c at the block.
+void accumulate_block(const SplitInputs& in, const Block& block, std::int32_t begin, std::int32_t end,
+                      Matrix<const float> weights, Matrix<const float> v, Matrix<float> c) {
+  const auto row_by_row = [&](std::int32_t from, std::int32_t to) {
+    for (std::int32_t r = 0; r < block.num_rows; ++r) {
+      const std::int32_t first = larger(from, in.row_begins[block.row + r]);
+      const std::int32_t len = smaller(to, in.row_ends[block.row + r]) - first;
+      if (len > 0) {
+        multiply({.row = block.row + r, .num_rows = 1, .column = block.column, .num_columns = block.num_columns},
+                 {weights.row(block.row + r) + first, kSplitLen}, {v.row(first) + block.column, v.stride}, len,
+                 {c.row(r), c.stride}, Into::kFilled);
+      }
+    }
+  };
+  const std::int32_t first = smaller(end, larger(begin, in.row_begins[block.row + block.num_rows - 1]));
+  const std::int32_t last = larger(first, smaller(end, in.row_ends[block.row]));  // all rows attend to [first, last)
+  row_by_row(begin, first);
+  if (last > first) {
+    multiply(block, {weights.row(block.row) + first, kSplitLen}, {v.row(first) + block.column, v.stride}, last - first,
+             c, Into::kFilled);
+  }
+  row_by_row(last, end);
+}
+
 template <class Dtype>
 void accumulate_values(const SplitInputs& in, const float* weights, float* tile, float* acc) {
-  const Rows v{in.v_rows, in.num_positions, in.next_k_rows, in.num_next_rows};
+  const Rows v{in.v_rows, in.end(), in.next_k_rows, in.num_next_rows};
   const std::int32_t width = padded(in.head_dim);
-  for (std::int32_t begin = 0; begin < in.num_positions; begin += kTileLen) {
-    const std::int32_t num_positions = smaller(kTileLen, in.num_positions - begin);
-    const Into into = begin == 0 ? Into::kEmpty : Into::kFilled;
-    unpack_v<Dtype>(v, begin, num_positions, in.head_dim, tile);
+  std::memset(acc, 0, static_cast<std::size_t>(in.num_rows * width) * sizeof(float));
+  for (std::int32_t begin = in.begin(); begin < in.end(); begin += kTileLen) {
+    const std::int32_t end = smaller(begin + kTileLen, in.end());
+    unpack_v<Dtype>(v, begin, end - begin, in.head_dim, tile);
     for_each_block(in.num_rows, width, [&](const Block& block) {
-      const Matrix<const float> a{weights + std::ptrdiff_t{block.row} * kSplitLen + begin, kSplitLen};
-      const Matrix<const float> b{tile + block.column, width};
-      const Matrix<float> c{acc + std::ptrdiff_t{block.row} * width + block.column, width};
-      const std::int32_t common = smaller(num_positions, in.row_lens[block.row] - begin);
-      if (common > 0) {
-        multiply(block, a, b, common, c, into);
-      }
-      for (std::int32_t r = 0; r < block.num_rows; ++r) {
-        const std::int32_t first = common > 0 ? common : 0;
-        const std::int32_t rest = smaller(num_positions, in.row_lens[block.row + r] - begin) - first;
-        if (rest > 0) {
-          multiply({.row = block.row + r, .num_rows = 1, .column = block.column, .num_columns = block.num_columns},
-                   {a.row(r) + first, kSplitLen}, {b.row(first), width}, rest, {c.row(r), width}, Into::kFilled);
-        }
-      }
+      accumulate_block(in, block, begin, end, {weights, kSplitLen}, {tile - std::ptrdiff_t{begin} * width, width},
+                       {acc + std::ptrdiff_t{block.row} * width + block.column, width});
     });
   }
 }
@@ -206,7 +239,8 @@ void attend_split(const SplitInputs& in, float* scratch, const PartialRows& out)
   float* tile = scratch + std::ptrdiff_t{in.num_rows} * kSplitLen;
   score<Dtype>(in, tile, exponents);
   for (std::int32_t r = 0; r < in.num_rows; ++r) {
-    weigh(exponents + std::ptrdiff_t{r} * kSplitLen, in.row_lens[r], out.max + r, out.sum + r);
+    weigh(exponents + std::ptrdiff_t{r} * kSplitLen, in.row_begins[r], in.row_ends[r], in.exponent_cap, out.max + r,
+          out.sum + r);
   }
   accumulate_values<Dtype>(in, exponents, tile, out.acc);
 }

@@ -21,17 +21,20 @@ void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRow
     const float* q = in.q + std::ptrdiff_t{r} * in.head_dim;
     float* acc = out.acc + r * out.acc_stride;
     float max = -std::numeric_limits<float>::infinity();
-    for (std::int32_t p = 0; p < in.row_lens[r]; ++p) {
+    for (std::int32_t p = in.row_begins[r]; p < in.row_ends[r]; ++p) {
       float exponent = 0.0F;
       for (std::int32_t i = 0; i < in.head_dim; ++i) {
         exponent += q[i] * load(in.k_rows[p], i, in.kv_dtype);
+      }
+      if (in.exponent_cap != 0.0F) {
+        exponent = in.exponent_cap * std::tanh(exponent);
       }
       scratch[p] = exponent;
       max = std::max(max, exponent);
     }
     float sum = 0.0F;
     std::fill_n(acc, in.head_dim, 0.0F);
-    for (std::int32_t p = 0; p < in.row_lens[r]; ++p) {
+    for (std::int32_t p = in.row_begins[r]; p < in.row_ends[r]; ++p) {
       const float weight = std::exp2(scratch[p] - max);
       sum += weight;
       for (std::int32_t i = 0; i < in.head_dim; ++i) {

@@ -15,16 +15,21 @@ inline constexpr std::int32_t kLanes = 8;
 
 // Query rows of one KV head against one split of its positions. Positions count from the start of the split.
 struct SplitInputs {
-  const float* q = nullptr;                // [num_rows, head_dim] times scale · log2(e): q · k is an exponent of 2
-  const std::int32_t* row_lens = nullptr;  // [num_rows] positions a row attends to: >= 1, never falling, last the most
-  const void* const* k_rows = nullptr;     // [padded(num_positions)] each [head_dim]; the last one repeated as padding
-  const void* const* v_rows = nullptr;     // [num_positions] each [head_dim]
+  const float* q = nullptr;  // [num_rows, head_dim] scaled: q · k is an exponent of 2, or see exponent_cap
+  const std::int32_t* row_begins = nullptr;  // [num_rows] first position a row attends to, never falling
+  const std::int32_t* row_ends = nullptr;    // [num_rows] one past its last: > row_begins, never falling
+  const void* const* k_rows = nullptr;       // each [head_dim], from row_begins[0] to row_ends[num_rows - 1], the first
+                                             // and the last repeated outwards to whole vectors
+  const void* const* v_rows = nullptr;       // each [head_dim], of the same positions without padding
   const void* const* next_k_rows = nullptr;  // [num_next_rows] read next: only fetched into the cache
   std::int32_t num_next_rows = 0;
   std::int32_t num_rows = 0;
-  std::int32_t num_positions = 0;  // row_lens[num_rows - 1], at most kSplitLen
   std::int32_t head_dim = 0;
+  float exponent_cap = 0.0F;  // 0: none; else the exponent of 2 is exponent_cap · tanh(q · k)
   KvDtype kv_dtype = KvDtype::kFloat32;
+
+  std::int32_t begin() const { return row_begins[0]; }
+  std::int32_t end() const { return row_ends[num_rows - 1]; }  // at most kSplitLen
 };
 
 // Attention over some positions, before the division by the sum.

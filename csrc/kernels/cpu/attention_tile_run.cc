@@ -25,11 +25,13 @@ struct ThreadBuffers {
   struct Rows {
     std::array<const void*, kSplitLen> k;
     std::array<const void*, kSplitLen> v;
-    std::int32_t num_positions;
+    std::int32_t begin;
+    std::int32_t end;
   };
 
   std::vector<CacheLine> floats;
-  std::vector<std::int32_t> row_lens;
+  std::vector<std::int32_t> row_begins;
+  std::vector<std::int32_t> row_ends;
   std::array<Rows, 2> rows;  // of a split and the one after it
 
   float* resize(std::int64_t num_floats) {
@@ -63,6 +65,12 @@ void merge_row(const PartialRows& left, const PartialRows& right, std::ptrdiff_t
   left.max[row] = max;
 }
 
+void copy_row(const PartialRows& from, std::ptrdiff_t row, std::int32_t head_dim, const PartialRows& to) {
+  std::copy_n(from.acc + row * from.acc_stride, head_dim, to.acc + row * to.acc_stride);
+  to.sum[row] = from.sum[row];
+  to.max[row] = from.max[row];
+}
+
 }  // namespace
 
 TileRun::TileRun(const PagedAttentionParams& params, const Tile& tile)
@@ -71,7 +79,8 @@ TileRun::TileRun(const PagedAttentionParams& params, const Tile& tile)
       buffers_(thread_buffers()),
       head_dim_(params.layout.head_dim),
       group_(params.num_heads / params.layout.num_kv_heads),
-      num_rows_(tile.num_tokens * group_) {
+      num_rows_(tile.num_tokens * group_),
+      exponent_cap_(params.softcap * kLog2E) {
   const std::int64_t q_len = whole_lines(std::int64_t{num_rows_} * head_dim_);
   const std::int64_t rows_len = partial_len(num_rows_, head_dim_);
   float* memory =
@@ -80,14 +89,17 @@ TileRun::TileRun(const PagedAttentionParams& params, const Tile& tile)
   total_ = partial_rows(memory + q_len, num_rows_, head_dim_);
   part_ = partial_rows(memory + q_len + rows_len, num_rows_, head_dim_);
   scratch_ = memory + q_len + 2 * rows_len;
-  buffers_.row_lens.resize(static_cast<std::size_t>(num_rows_));
+  buffers_.row_begins.resize(static_cast<std::size_t>(num_rows_));
+  buffers_.row_ends.resize(static_cast<std::size_t>(num_rows_));
 }
 
 void TileRun::attend() {
   load_q();
-  point_to_rows(0);
-  for (std::int32_t split = 0; split < tile_.num_splits(); ++split) {
-    attend_split(split, split == 0 ? total_ : part_);
+  const std::int32_t first_split = tile_.first_split(0);
+  point_to_rows(first_split);
+  attend_split(first_split, total_);
+  for (std::int32_t split = first_split + 1; split < tile_.end_split(); ++split) {
+    attend_split(split, part_);
     merge(split, part_);
   }
   write_out(total_);
@@ -102,19 +114,21 @@ void TileRun::attend_partly(std::int32_t first_split, std::int32_t end_split, fl
 }
 
 void TileRun::merge_partials(float* workspace) {
-  total_ = partial(workspace, 0);
-  for (std::int32_t split = 0; split < tile_.num_splits(); ++split) {
+  const std::int32_t first_split = tile_.first_split(0);
+  total_ = partial(workspace, first_split);
+  for (std::int32_t split = first_split + 1; split < tile_.end_split(); ++split) {
     merge(split, partial(workspace, split));
   }
   write_out(total_);
 }
 
 PartialRows TileRun::partial(float* workspace, std::int32_t split) const {
-  return partial_rows(workspace + tile_.partials_at + split * partial_len(num_rows_, head_dim_), num_rows_, head_dim_);
+  const std::int64_t at = tile_.partials_at + (split - tile_.first_split(0)) * partial_len(num_rows_, head_dim_);
+  return partial_rows(workspace + at, num_rows_, head_dim_);
 }
 
 void TileRun::load_q() {
-  const float factor = params_.scale * kLog2E;
+  const float factor = params_.softcap > 0.0F ? params_.scale / params_.softcap : params_.scale * kLog2E;
   float* to = q_;
   for (std::int32_t t = 0; t < tile_.num_tokens; ++t) {
     const float* from = params_.q + (tile_.first_token + t) * params_.q_stride + first_column();
@@ -127,19 +141,23 @@ void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
   const ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
   const ThreadBuffers::Rows& next_rows = buffers_.rows[static_cast<std::size_t>((split + 1) % 2)];
   const std::int32_t first_row = tile_.first_token_in(split) * group_;
-  for (std::int32_t row = first_row; row < num_rows_; ++row) {
-    buffers_.row_lens[static_cast<std::size_t>(row)] =
-        std::min(rows.num_positions, tile_.first_len + row / group_ - split * kSplitLen);
+  const std::int32_t end_row = tile_.end_token_in(split) * group_;
+  for (std::int32_t row = first_row; row < end_row; ++row) {
+    const std::int32_t token = row / group_;
+    buffers_.row_begins[static_cast<std::size_t>(row)] =
+        std::max(rows.begin, tile_.first_position(token) - split * kSplitLen);
+    buffers_.row_ends[static_cast<std::size_t>(row)] = std::min(rows.end, tile_.first_len + token - split * kSplitLen);
   }
   const SplitInputs in{.q = q_ + std::ptrdiff_t{first_row} * head_dim_,
-                       .row_lens = buffers_.row_lens.data() + first_row,
+                       .row_begins = buffers_.row_begins.data() + first_row,
+                       .row_ends = buffers_.row_ends.data() + first_row,
                        .k_rows = rows.k.data(),
                        .v_rows = rows.v.data(),
                        .next_k_rows = next_rows.k.data(),
-                       .num_next_rows = next_rows.num_positions,
-                       .num_rows = num_rows_ - first_row,
-                       .num_positions = rows.num_positions,
+                       .num_next_rows = next_rows.end,
+                       .num_rows = end_row - first_row,
                        .head_dim = head_dim_,
+                       .exponent_cap = exponent_cap_,
                        .kv_dtype = params_.kv_dtype};
 #ifdef __x86_64__
   if (active_isa() == Isa::kAvx2) {
@@ -158,25 +176,32 @@ void TileRun::point_to_rows(std::int32_t split) {
   const auto* kv = static_cast<const std::byte*>(params_.kv);
   const std::int32_t begin = split * kSplitLen;
   ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
-  rows.num_positions = std::clamp(tile_.num_positions() - begin, 0, kSplitLen);
-  for (std::int32_t p = 0; p < rows.num_positions;) {
+  rows.begin = std::max(0, tile_.first_position(0) - begin);
+  rows.end = std::clamp(tile_.num_positions() - begin, 0, kSplitLen);
+  for (std::int32_t p = rows.begin; p < rows.end;) {
     const BlockId block = blocks[(begin + p) / layout.block_size];
     const std::byte* k = kv + layout.k_offset(block, tile_.kv_head) * element_size;
     const std::byte* v = kv + layout.v_offset(block, tile_.kv_head) * element_size;
-    for (std::int32_t i = (begin + p) % layout.block_size; i < layout.block_size && p < rows.num_positions; ++i, ++p) {
+    for (std::int32_t i = (begin + p) % layout.block_size; i < layout.block_size && p < rows.end; ++i, ++p) {
       rows.k[static_cast<std::size_t>(p)] = k + i * head_dim_ * element_size;
       rows.v[static_cast<std::size_t>(p)] = v + i * head_dim_ * element_size;
     }
   }
-  for (std::int32_t p = rows.num_positions; p % kLanes != 0; ++p) {
+  for (std::int32_t p = rows.begin; p % kLanes != 0; --p) {
+    rows.k[static_cast<std::size_t>(p - 1)] = rows.k[static_cast<std::size_t>(p)];
+  }
+  for (std::int32_t p = rows.end; p % kLanes != 0; ++p) {
     rows.k[static_cast<std::size_t>(p)] = rows.k[static_cast<std::size_t>(p - 1)];
   }
 }
 
-// The first split is where the merging starts from, and holds every row.
+// Adds a later split than the tile's first. A row whose window starts in it is moved: its merging starts here.
 void TileRun::merge(std::int32_t split, const PartialRows& part) {
-  if (split > 0) {
-    for (std::int32_t row = tile_.first_token_in(split) * group_; row < num_rows_; ++row) {
+  const std::int32_t end_row = tile_.end_token_in(split) * group_;
+  for (std::int32_t row = tile_.first_token_in(split) * group_; row < end_row; ++row) {
+    if (tile_.first_split(row / group_) == split) {
+      copy_row(part, row, head_dim_, total_);
+    } else {
       merge_row(total_, part, row, head_dim_);
     }
   }

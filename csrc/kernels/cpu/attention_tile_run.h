@@ -40,7 +40,8 @@ class TileRun {
   std::int32_t head_dim_;
   std::int32_t group_;     // query heads of one KV head
   std::int32_t num_rows_;  // of the tile
-  float* q_ = nullptr;     // [num_rows, head_dim] times scale · log2(e)
+  float exponent_cap_;     // of SplitInputs
+  float* q_ = nullptr;     // [num_rows, head_dim] times scale · log2(e), or scale / softcap
   PartialRows total_;
   PartialRows part_;
   float* scratch_ = nullptr;

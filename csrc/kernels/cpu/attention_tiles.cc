@@ -1,5 +1,7 @@
 #include "kernels/cpu/attention_tiles.h"
 
+#include <limits>
+
 namespace blendserve::cpu {
 
 namespace {
@@ -9,6 +11,7 @@ constexpr std::int64_t kTasksPerThread = 4;
 
 void list_tiles(const PagedAttentionParams& params, std::vector<Tile>& tiles) {
   const std::int32_t group = params.num_heads / params.layout.num_kv_heads;
+  const std::int32_t window = params.window > 0 ? params.window : std::numeric_limits<std::int32_t>::max();
   const std::int32_t tile_tokens = std::max(1, kMaxTileRows / group);
   for (std::int32_t seq = 0; seq < params.num_seqs; ++seq) {
     const std::int32_t begin = params.qo_indptr[seq];
@@ -19,7 +22,8 @@ void list_tiles(const PagedAttentionParams& params, std::vector<Tile>& tiles) {
                          .kv_head = kv_head,
                          .first_token = token,
                          .num_tokens = std::min(tile_tokens, end - token),
-                         .first_len = params.kv_lens[seq] - (end - token) + 1});
+                         .first_len = params.kv_lens[seq] - (end - token) + 1,
+                         .window = window});
       }
     }
   }
@@ -39,15 +43,16 @@ TilePlan plan_tiles(const PagedAttentionParams& params, int num_threads) {
   const std::int32_t group = params.num_heads / params.layout.num_kv_heads;
   for (std::size_t i = 0; i < plan.tiles.size(); ++i) {
     Tile& tile = plan.tiles[i];
-    const std::int32_t end = tile.num_splits();
-    const bool cut = num_threads > 1 && end > share;
+    const bool cut = num_threads > 1 && tile.num_splits() > share;
     if (cut) {
       tile.partials_at = plan.workspace_len;
-      plan.workspace_len += end * partial_len(std::int64_t{tile.num_tokens} * group, params.layout.head_dim);
+      plan.workspace_len +=
+          tile.num_splits() * partial_len(std::int64_t{tile.num_tokens} * group, params.layout.head_dim);
       plan.cut_tiles.push_back(static_cast<std::int32_t>(i));
     }
-    const std::int32_t run = cut ? static_cast<std::int32_t>(share) : end;
-    for (std::int32_t split = 0; split < end; split += run) {
+    const std::int32_t run = cut ? static_cast<std::int32_t>(share) : tile.num_splits();
+    const std::int32_t end = tile.end_split();
+    for (std::int32_t split = tile.first_split(0); split < end; split += run) {
       plan.tasks.push_back(
           {.tile = static_cast<std::int32_t>(i), .first_split = split, .end_split = std::min(end, split + run)});
     }

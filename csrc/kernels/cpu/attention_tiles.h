@@ -16,14 +16,24 @@ struct Tile {
   std::int32_t kv_head = 0;
   std::int32_t first_token = 0;  // row of q
   std::int32_t num_tokens = 0;
-  std::int32_t first_len = 0;     // positions the first token attends to; each next token one more
+  std::int32_t first_len = 0;     // positions up to the first token's own; each next token one more
+  std::int32_t window = 0;        // of these the last `window` are attended to
   std::int64_t partials_at = -1;  // for a tile cut into several tasks: where its partials start in the workspace
 
   std::int32_t num_positions() const { return first_len + num_tokens - 1; }
-  std::int32_t num_splits() const { return (num_positions() + kSplitLen - 1) / kSplitLen; }
+  std::int32_t first_position(std::int32_t token) const { return std::max(0, first_len + token - window); }
 
-  // The first token that reaches into a split; all later ones do.
+  // Splits [first_split(0), end_split()) are the tile's.
+  std::int32_t first_split(std::int32_t token) const { return first_position(token) / kSplitLen; }
+  std::int32_t end_split() const { return (num_positions() + kSplitLen - 1) / kSplitLen; }
+  std::int32_t num_splits() const { return end_split() - first_split(0); }
+
+  // Tokens [first_token_in(), end_token_in()) attend to positions of a split.
   std::int32_t first_token_in(std::int32_t split) const { return std::max(0, split * kSplitLen + 1 - first_len); }
+  std::int32_t end_token_in(std::int32_t split) const {
+    const std::int64_t end = std::int64_t{split + 1} * kSplitLen + window - first_len;
+    return static_cast<std::int32_t>(std::min<std::int64_t>(num_tokens, end));
+  }
 };
 
 // A run of splits of one tile: all of them, or part of a tile that is cut.

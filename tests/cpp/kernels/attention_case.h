@@ -20,6 +20,8 @@ struct AttentionShape {
   std::int32_t head_dim = 16;
   std::int32_t block_size = 16;
   KvDtype kv_dtype = KvDtype::kFloat32;
+  std::int32_t window = 0;
+  float softcap = 0.0F;
 
   std::int32_t num_heads() const { return num_kv_heads * group; }
   float scale() const { return 1.0F / std::sqrt(static_cast<float>(head_dim)); }
@@ -140,7 +142,9 @@ class PagedCase {
             .num_tokens = qo_indptr_.back(),
             .num_seqs = static_cast<std::int32_t>(kv_lens_.size()),
             .num_heads = shape_.num_heads(),
+            .window = shape_.window,
             .scale = shape_.scale(),
+            .softcap = shape_.softcap,
             .layout = layout_,
             .kv_dtype = shape_.kv_dtype};
   }

@@ -19,14 +19,16 @@ std::vector<double> reference_row(const AttentionShape& shape, const Sequence& s
   const std::int32_t kv_head = head / shape.group;
   const auto at = [&](const std::vector<float>& x, std::int32_t num_heads, std::int32_t t, std::int32_t h,
                       std::int32_t i) { return x[static_cast<std::size_t>((t * num_heads + h) * shape.head_dim + i)]; };
-  std::vector<double> weights;
-  for (std::int32_t p = 0; p <= token; ++p) {
+  const std::int32_t begin = shape.window > 0 ? std::max(0, token - shape.window + 1) : 0;
+  std::vector<double> weights(static_cast<std::size_t>(begin), -std::numeric_limits<double>::infinity());
+  for (std::int32_t p = begin; p <= token; ++p) {
     double score = 0;
     for (std::int32_t i = 0; i < shape.head_dim; ++i) {
       score += double{at(sequence.q, shape.num_heads(), token, head, i)} *
                double{stored(at(sequence.k, shape.num_kv_heads, p, kv_head, i), shape.kv_dtype)};
     }
-    weights.push_back(double{shape.scale()} * score);
+    score *= double{shape.scale()};
+    weights.push_back(shape.softcap > 0 ? double{shape.softcap} * std::tanh(score / double{shape.softcap}) : score);
   }
   const double max = *std::max_element(weights.begin(), weights.end());
   double sum = 0;
@@ -36,7 +38,7 @@ std::vector<double> reference_row(const AttentionShape& shape, const Sequence& s
   }
   std::vector<double> row(static_cast<std::size_t>(shape.head_dim));
   for (std::int32_t i = 0; i < shape.head_dim; ++i) {
-    for (std::int32_t p = 0; p <= token; ++p) {
+    for (std::int32_t p = begin; p <= token; ++p) {
       row[static_cast<std::size_t>(i)] +=
           weights[static_cast<std::size_t>(p)] / sum *
           double{stored(at(sequence.v, shape.num_kv_heads, p, kv_head, i), shape.kv_dtype)};
@@ -80,7 +82,7 @@ TEST_CASE("paged attention is causal softmax attention, for every head dim, grou
   ThreadPool pool(2);
   std::uint32_t seed = 0;
   const std::int32_t block_sizes[] = {1, 8, 16, 32};
-  for (const std::int32_t head_dim : {16, 32, 64, 80, 128, 256, 5, 12}) {
+  for (const std::int32_t head_dim : {16, 32, 64, 80, 96, 128, 192, 256, 5, 12, 66, 250}) {
     ++seed;
     const AttentionShape shape{.num_kv_heads = 1 + static_cast<std::int32_t>(seed % 3),
                                .group = 1 + static_cast<std::int32_t>((3 * seed) % 8),
@@ -100,12 +102,41 @@ TEST_CASE("paged attention is causal softmax attention, for every head dim, grou
   set_active_isa("auto");
 }
 
+TEST_CASE("windows and soft caps are those of the definition, of any length and strength") {
+  const std::string isa = GENERATE(from_range(isas()));
+  set_active_isa(isa);
+  ThreadPool pool(2);
+  for (const std::int32_t window : {0, 1, 2, 7, 16, 100, 255, 256, 257, 300, 600, 5000}) {
+    for (const float softcap : {0.0F, 0.05F, 1.0F, 50.0F}) {
+      const AttentionShape shape{.num_kv_heads = 2, .group = 3, .window = window, .softcap = softcap};
+      const std::vector<Sequence> sequences{{shape, 600, static_cast<std::uint32_t>(window)}, {shape, 5, 1}};
+      PagedCase paged(shape, sequences, 1);
+      const std::int32_t row_len = shape.num_heads() * shape.head_dim;
+      INFO(isa << ", window " << window << ", softcap " << softcap);
+      CHECK(worst_error(shape, sequences[0], 0, whole(shape, sequences[0], pool)) < 3e-6);
+      paged.step({{0, 0, 250}}, pool);
+      const std::vector<float> out = paged.step({{1, 0, 5}, {0, 250, 350}}, pool);
+      CHECK(worst_error(shape, sequences[1], 0, rows(out, 0, 5, row_len)) < 3e-6);
+      CHECK(worst_error(shape, sequences[0], 250, rows(out, 5, 355, row_len)) < 3e-6);
+      CHECK(worst_error(shape, sequences[0], 599, paged.step({{0, 599, 1}}, pool)) < 3e-6);
+    }
+  }
+  set_active_isa("auto");
+}
+
 TEST_CASE("an output row is the same bit for bit in any chunk, batch, block size and number of threads") {
   const std::string isa = GENERATE(from_range(isas()));
   const KvDtype kv_dtype = GENERATE(KvDtype::kFloat32, KvDtype::kBFloat16);
   const std::int32_t group = GENERATE(1, 3, 8);
+  const std::int32_t window = GENERATE(0, 3, 100, 300);
   set_active_isa(isa);
-  AttentionShape shape{.num_kv_heads = 2, .group = group, .head_dim = 16, .block_size = 16, .kv_dtype = kv_dtype};
+  AttentionShape shape{.num_kv_heads = 2,
+                       .group = group,
+                       .head_dim = 16,
+                       .block_size = 16,
+                       .kv_dtype = kv_dtype,
+                       .window = window,
+                       .softcap = window == 3 || window == 300 ? 2.0F : 0.0F};
   const std::int32_t row_len = shape.num_heads() * shape.head_dim;
   const std::vector<Sequence> sequences{{shape, 530, 1}, {shape, 90, 2}};
   ThreadPool one(1);
@@ -156,6 +187,28 @@ TEST_CASE("K and V that a row may not see never reach it, not even infinite or N
     CHECK(std::isnan(out[static_cast<std::size_t>(position * row_len)]));
     CHECK(std::isnan(out.back()));
     poisoned = clean;
+  }
+  set_active_isa("auto");
+}
+
+TEST_CASE("K and V left of a window never reach a row") {
+  const std::string isa = GENERATE(from_range(isas()));
+  const std::int32_t window = GENERATE(1, 5, 30, 270);
+  set_active_isa(isa);
+  const AttentionShape shape{.num_kv_heads = 1, .group = 4, .head_dim = 16, .block_size = 8, .window = window};
+  const std::int32_t row_len = shape.num_heads() * shape.head_dim;
+  ThreadPool pool(1);
+  const Sequence clean(shape, 560, 5);
+  for (const std::int32_t position : {7, 255, 256}) {
+    Sequence poisoned = clean;
+    std::fill_n(poisoned.k.begin() + position * shape.head_dim, shape.head_dim, std::nanf(""));
+    std::fill_n(poisoned.v.begin() + position * shape.head_dim, shape.head_dim, std::nanf(""));
+    const std::vector<float> out = whole(shape, poisoned, pool);
+    const std::vector<float> expected = whole(shape, clean, pool);
+    CHECK(rows(out, 0, position, row_len) == rows(expected, 0, position, row_len));
+    CHECK(rows(out, position + window, 560, row_len) == rows(expected, position + window, 560, row_len));
+    CHECK(std::isnan(out[static_cast<std::size_t>(position * row_len)]));
+    CHECK(std::isnan(out[static_cast<std::size_t>((position + window) * row_len - 1)]));
   }
   set_active_isa("auto");
 }
@@ -230,6 +283,14 @@ TEST_CASE("index arrays that do not fit together are refused before anything is 
     const std::int32_t block_indptr[] = {1, 4};
     params.block_indptr = block_indptr;
     CHECK(message() == "block_indptr[0] is 1; it must be 0");
+  }
+  SECTION("the window is negative") {
+    params.window = -1;
+    CHECK(message() == "window is -1 and softcap 0.000000; both must be positive and finite, or 0 for none");
+  }
+  SECTION("the soft cap is no number") {
+    params.softcap = std::nanf("");
+    CHECK(message() == "window is 0 and softcap nan; both must be positive and finite, or 0 for none");
   }
   SECTION("heads do not divide") {
     params.num_heads = 3;

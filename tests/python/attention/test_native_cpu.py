@@ -11,6 +11,8 @@ import torch
 from blendserve import _core
 from blendserve.attention import AttentionBackend, AttentionSpec, StepTensors, create_backend
 from blendserve.errors import UserError
+from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
 SPEC = AttentionSpec(
     num_layers=2,
@@ -145,6 +147,45 @@ def test_kv_append_rounds_to_nearest_even_and_writes_only_its_slots() -> None:
     assert torch.equal(kv, expected)
 
 
+def transformers_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, softcap: float
+) -> torch.Tensor:
+    """One sequence by transformers' own mask and the attention of its Gemma 2."""
+    module = torch.nn.Module()
+    module.head_dim, module.num_key_value_groups, module.training = q.shape[-1], q.shape[1] // k.shape[1], False
+    visible = sliding_window_causal_mask_function(window) if window else causal_mask_function
+    position = torch.arange(len(q))
+    mask = torch.where(visible(0, 0, position[:, None], position), 0.0, float("-inf"))
+    heads_first = (x.double().transpose(0, 1)[None] for x in (q, k, v))
+    out, _ = eager_attention_forward(module, *heads_first, mask, softcap=softcap or None)
+    return out[0].float()
+
+
+def attend_windowed(
+    qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor], chunk_len: int, window: int, softcap: float
+) -> torch.Tensor:
+    """All rows of sequence 0, in chunks."""
+    kv, outs = np.empty(SPEC.layer_shape, np.float32), []
+    for done in range(0, len(qkv[0]), chunk_len):
+        q, k, v = (x[done : done + chunk_len] for x in qkv)
+        plan, out = step((0, done, len(q))), np.empty(q.shape, np.float32)
+        _core.kv_append(k, v, kv, plan.slot_mapping)
+        indices = (plan.qo_indptr, plan.kv_lens, plan.block_indptr, plan.block_table)
+        _core.paged_attention(q, kv, out, *indices, SPEC.scale, window=window, softcap=softcap)
+        outs.append(torch.from_numpy(out))
+    return torch.cat(outs)
+
+
+@pytest.mark.parametrize("softcap", [0.0, 3.0, 50.0])
+@pytest.mark.parametrize("window", [0, 1, 17, 64, 1000])
+@pytest.mark.usefixtures("isa")
+def test_windows_and_soft_caps_are_those_of_transformers(window: int, softcap: float) -> None:
+    inputs = qkv(120, 3)
+    out = attend_windowed(inputs, 120, window, softcap)
+    torch.testing.assert_close(out, transformers_attention(*inputs, window, softcap), rtol=0, atol=3e-6)
+    assert torch.equal(attend_windowed(inputs, 31, window, softcap), out)
+
+
 class TestRefusals:
     def call(self, **changes: object) -> None:
         arguments: dict[str, object] = {
@@ -181,6 +222,8 @@ class TestRefusals:
             ({"kv_lens": np.array([6])}, "kv_lens must be a contiguous array of dtype int32"),
             ({"qo_indptr": np.array([0], np.int32)}, "qo_indptr has 1 elements; it must have 2"),
             ({"block_table": np.array([5, 0], np.int32)}, r"block_table\[0\] is 5; the cache has blocks 0 to 4"),
+            ({"window": -1}, "window is -1 and softcap 0.0"),
+            ({"softcap": float("inf")}, "window is 0 and softcap inf"),
             ({"block_table": np.array([4], np.int32)}, "block_table has 1 elements; it must have 2"),
         ],
     )
