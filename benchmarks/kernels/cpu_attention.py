@@ -135,7 +135,7 @@ class Case:
             step.kv_lens,
             step.block_indptr,
             step.block_table,
-            self.spec.score_scale,
+            self.spec.scale,
         )
 
 

@@ -49,7 +49,7 @@ class AttentionSpec:
     block_size: int
     dtype: torch.dtype
     device: torch.device
-    scale: float | None = None  # see `score_scale`
+    scale: float = 0.0  # of the scores before softmax; 0 becomes head_dim ** -0.5
     windows: tuple[int, ...] = ()  # one per layer: how many positions a token sees, itself included; 0 or none: all
     softcap: float = 0.0  # a scaled score becomes cap * tanh(score / cap); 0: stays as it is
 
@@ -62,12 +62,11 @@ class AttentionSpec:
                 f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads ({self.num_kv_heads})"
             )
         if len(self.windows) not in (0, self.num_layers):
-            raise UserError(f"windows has {len(self.windows)} entries; it must have one for each of {self.num_layers}")
-
-    @property
-    def score_scale(self) -> float:
-        """Of the scores before softmax."""
-        return float(self.head_dim**-0.5) if self.scale is None else self.scale
+            raise UserError(
+                f"windows has {len(self.windows)} entries; it must have one for each of {self.num_layers} layers"
+            )
+        if not self.scale:
+            object.__setattr__(self, "scale", self.head_dim**-0.5)
 
     def window(self, layer: int) -> int:
         """How many positions a token sees in `layer`, itself included; 0: all."""

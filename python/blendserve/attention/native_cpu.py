@@ -24,8 +24,6 @@ class NativeCpuAttention:
             raise UserError(f"device is {spec.device}; native_cpu attention runs on the CPU")
         if spec.dtype not in (torch.float32, torch.bfloat16):
             raise UserError(f"dtype is {spec.dtype}; native_cpu attention keeps float32 or bfloat16")
-        if any(spec.windows) or spec.softcap:
-            raise UserError("native_cpu attention has no windows and no softcap; choose torch_ref")
         self.spec = spec
         self._layers = [_empty_layer(spec) for _ in range(spec.num_layers)]
         self._step: StepTensors | None = None
@@ -48,7 +46,9 @@ class NativeCpuAttention:
             step.kv_lens,
             step.block_indptr,
             step.block_table,
-            self.spec.score_scale,
+            self.spec.scale,
+            window=self.spec.window(layer),
+            softcap=self.spec.softcap,
         )
         return torch.from_numpy(out).to(q.dtype)
 

@@ -92,7 +92,7 @@ class NativeCudaAttention:
             head_dim=spec.head_dim,
             block_size=spec.block_size,
             dtype=_DTYPE_CODES[spec.dtype],
-            scale=spec.score_scale,
+            scale=spec.scale,
         )
 
     def plan(self, step: StepTensors) -> None:
@@ -168,7 +168,7 @@ class NativeCudaAttention:
             values.unsqueeze(0),
             attn_mask=None if starts_sequence else causal_lower_right(len(q), chunk.kv_len),
             is_causal=starts_sequence,
-            scale=self.spec.score_scale,
+            scale=self.spec.scale,
             enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
         )
         return attended.squeeze(0).transpose(0, 1)

@@ -40,7 +40,7 @@ class TorchReferenceAttention:
         """q [qo_len, num_heads, head_dim], the sequence's blocks [n, 2, num_kv_heads, block_size, head_dim]."""
         kv = blocks.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :kv_len].float()
         k, v = kv.repeat_interleave(self.spec.num_heads // self.spec.num_kv_heads, dim=1)
-        scores = torch.einsum("thd,hpd->htp", q.float(), k) * self.spec.score_scale
+        scores = torch.einsum("thd,hpd->htp", q.float(), k) * self.spec.scale
         if self.spec.softcap:
             scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
         last_position = torch.arange(kv_len - len(q), kv_len, device=q.device)[:, None]

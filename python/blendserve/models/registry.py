@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from blendserve.errors import ModelError, UserError
 from blendserve.models.config import ModelConfig
+from blendserve.models.converted import convert_user_file
 from blendserve.models.default_model import DEFAULT_MODEL_NAME, default_model_dir
 from blendserve.models.families import FAMILIES
 from blendserve.models.shape import ModelShape, read_config_json
@@ -40,20 +41,22 @@ class Model(Protocol):
 
 
 def resolve_model(name_or_dir: str | None) -> Path:
-    """The folder of a model; None and the default model's name give the default model.
+    """The folder of a model; None and the default model's name give the default model, a .gguf file is converted once.
 
-    Raises `UserError` when there is no such folder, or the default model's package is not installed.
+    Raises `UserError` when there is no such folder or file, or the default model's package is not installed.
     """
     if name_or_dir is None or name_or_dir == DEFAULT_MODEL_NAME:
         return default_model_dir()
     model_dir = Path(name_or_dir).expanduser()
     if model_dir.is_dir():
         return model_dir
+    if model_dir.suffix == ".gguf" and model_dir.is_file():
+        return convert_user_file(model_dir)
     if model_dir.exists():
-        raise ModelError(f"model {name_or_dir!r} is a file; a folder in the Hugging Face format is expected")
+        raise ModelError(f"model {name_or_dir!r} is a file; a folder in the Hugging Face format or a .gguf is expected")
     raise UserError(
         f"there is no model folder {name_or_dir!r}: models are not downloaded; give an existing folder in the Hugging"
-        f" Face format, or {DEFAULT_MODEL_NAME!r}"
+        f" Face format, a .gguf file, or {DEFAULT_MODEL_NAME!r}"
     )
 
 

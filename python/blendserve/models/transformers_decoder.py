@@ -35,7 +35,7 @@ def _packed_attention(
     module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **settings: Any
 ) -> tuple[torch.Tensor, None]:
     """As transformers calls attention, with tensors [1, heads, T, head_dim]; the backend needs no mask."""
-    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+    q, k, v = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
     return _attend.get()(module, q, k, v, settings)[None], None
 
 
