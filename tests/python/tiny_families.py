@@ -71,7 +71,15 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def build_family(directory: Path, name: str, **changes: Any) -> Path:
     """Writes the model of `FAMILIES` or `OTHERS` to `directory` and returns it."""
-    model_type, settings = (FAMILIES | OTHERS)[name]
-    sizes = _SIZES if name in FAMILIES else _SIZES | {"head_dim": 16}
-    save_random_model(directory, CONFIG_MAPPING[model_type](**{**sizes, **settings, **changes}))
+    if name in OTHERS:
+        model_type, settings = OTHERS[name]
+        return build_other(directory, model_type, **{**settings, **changes})
+    model_type, settings = FAMILIES[name]
+    save_random_model(directory, CONFIG_MAPPING[model_type](**{**_SIZES, **settings, **changes}))
+    return directory
+
+
+def build_other(directory: Path, model_type: str, **settings: Any) -> Path:
+    """Any decoder of transformers; its heads have 16 elements unless it derives them otherwise."""
+    save_random_model(directory, CONFIG_MAPPING[model_type](**{**_SIZES, "head_dim": 16, **settings}))
     return directory

@@ -85,7 +85,7 @@ def _qwen3_moe(fields: JsonFields, a: Architecture) -> None:
     a.num_experts = fields.positive_int("num_experts")
     a.experts_per_token = fields.positive_int("num_experts_per_tok")
     a.expert_size = fields.positive_int("moe_intermediate_size")
-    sparse_step = fields.positive_int("decoder_sparse_step") if "decoder_sparse_step" in fields else 1
+    sparse_step = fields.positive_int("decoder_sparse_step", default=1)
     dense = set(fields.token_ids("mlp_only_layers"))
     a.num_dense_layers = sum(layer in dense or (layer + 1) % sparse_step != 0 for layer in range(a.num_layers))
 
@@ -110,7 +110,7 @@ def _gemma(fields: JsonFields, a: Architecture) -> None:
 def _deepseek(fields: JsonFields, a: Architecture) -> None:
     """DeepSeek-V2 and V3, without V3's extra layers for multi-token prediction."""
     _decoder(fields, a)
-    a.q_lora_rank = fields.positive_int("q_lora_rank") if "q_lora_rank" in fields else 0
+    a.q_lora_rank = fields.count("q_lora_rank", default=0)
     a.kv_lora_rank = fields.positive_int("kv_lora_rank")
     a.qk_nope_head_dim = fields.positive_int("qk_nope_head_dim")
     a.qk_rope_head_dim = fields.positive_int("qk_rope_head_dim")
@@ -120,9 +120,8 @@ def _deepseek(fields: JsonFields, a: Architecture) -> None:
     a.num_experts = fields.positive_int("n_routed_experts")
     a.experts_per_token = fields.positive_int("num_experts_per_tok")
     a.expert_size = fields.positive_int("moe_intermediate_size")
-    a.num_shared_experts = fields.positive_int("n_shared_experts") if "n_shared_experts" in fields else 0
-    # Zero is a value here: no dense layer.
-    (a.num_dense_layers,) = fields.token_ids("first_k_dense_replace") or (0,)
+    a.num_shared_experts = fields.count("n_shared_experts", default=0)
+    a.num_dense_layers = fields.count("first_k_dense_replace", default=0)
 
 
 _READERS: dict[str, Callable[[JsonFields, Architecture], None]] = {

@@ -88,9 +88,7 @@ def _architecture(fields: JsonFields) -> str:
     for name in names:
         if name in FAMILIES:
             return str(name)
-    raise ModelError(
-        f"{fields.source}: architecture {', '.join(map(str, names))} is not supported; supported: {', '.join(FAMILIES)}"
-    )
+    raise ModelError(f"{fields.source}: architecture {', '.join(map(str, names))} is none of {', '.join(FAMILIES)}")
 
 
 def _check_heads(fields: JsonFields, shape: Architecture) -> None:

@@ -39,7 +39,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class DecoderLayer:
-    """The norms that `ModelConfig` has no flag for are there always, the others or None."""
+    """A norm is None where the family has none (`ModelConfig.qk_norm`, `post_norms`)."""
 
     attention_norm: torch.Tensor  # [hidden]
     qkv: Linear  # [(num_heads + 2 * num_kv_heads) * head_dim, hidden]: all of Q, then K, then V

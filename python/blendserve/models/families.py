@@ -37,7 +37,7 @@ def _mistral(fields: JsonFields, config: ModelConfig) -> ModelConfig:
 def _qwen(fields: JsonFields, config: ModelConfig) -> ModelConfig:
     """Qwen2 and Qwen3: the first layers attend in full, and by default all do."""
     window = _window(fields) if fields.flag("use_sliding_window", default=False) else 0
-    first_local = fields.positive_int("max_window_layers", default=28)
+    first_local = fields.count("max_window_layers", default=28)
     return replace(config, windows=layer_windows(fields, config.num_layers, window, lambda layer: layer >= first_local))
 
 

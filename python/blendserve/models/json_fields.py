@@ -54,6 +54,13 @@ class JsonFields:
             raise self.mistyped(key, "a positive integer")
         return value
 
+    def count(self, key: str, *, default: int) -> int:
+        """Zero is one too."""
+        value = self.values[key] if key in self else default
+        if type(value) is not int or value < 0:
+            raise self.mistyped(key, "a number of 0 or more")
+        return value
+
     def positive_number(self, key: str, *, default: float | None = None) -> float:
         if default is not None and key not in self:
             return default

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import transformers
 
 from blendserve.attention.base import AttentionBackend
 from blendserve.errors import ModelError
+from blendserve.models.layer_attention import LayerAttention, with_attention
 from blendserve.models.paged_check import paged_logits_error
 from blendserve.models.shape import ModelShape
 from blendserve.models.transformers_config import has_windows, loading_errors
@@ -53,7 +53,8 @@ class TransformersDecoder:
         self._model = _load(model_dir, dtype).to(device)
         self._selects_rows = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self.device = device
-        self.config = _with_attention(shape, self._ask_layers())
+        with loading_errors(model_dir):
+            self.config = with_attention(shape, self._ask_layers())
         if has_windows(self._model.config) and not any(self.config.windows):
             raise ModelError(f"{shape.architecture} has windows that it does not tell attention; it is not supported")
         error = paged_logits_error(self, self._eager_logits, device)
@@ -90,23 +91,14 @@ class TransformersDecoder:
         return logits if self._selects_rows else logits[logit_rows]
 
     @torch.inference_mode()
-    def _ask_layers(self) -> dict[int, _LayerAttention]:
+    def _ask_layers(self) -> dict[int, LayerAttention]:
         """What each layer asks of attention when two tokens pass through it."""
         asked = {}
 
         def note(
             module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, settings: dict[str, Any]
         ) -> torch.Tensor:
-            asked[module.layer_idx] = _LayerAttention(
-                num_heads=q.shape[1],
-                num_kv_heads=k.shape[1],
-                head_dim=q.shape[2],
-                value_dim=v.shape[2],
-                scale=q.shape[2] ** -0.5 if settings.get("scaling") is None else settings["scaling"],
-                softcap=settings.get("softcap") or 0.0,
-                has_sinks=settings.get("s_aux") is not None,
-                window=settings.get("sliding_window") or 0,
-            )
+            asked[module.layer_idx] = LayerAttention.of(q, k, v, settings)
             return q.new_zeros(len(q), q.shape[1], v.shape[2])
 
         tokens = torch.zeros(2, dtype=torch.int64, device=self.device)
@@ -121,18 +113,6 @@ class TransformersDecoder:
         logits: torch.Tensor = self._model(input_ids=tokens[None], use_cache=False).logits[0]
         self._model.set_attn_implementation(_IMPLEMENTATION)
         return logits.float()
-
-
-@dataclass(frozen=True, slots=True)
-class _LayerAttention:
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    value_dim: int
-    scale: float
-    softcap: float
-    has_sinks: bool
-    window: int
 
 
 def _load(model_dir: Path, dtype: torch.dtype) -> Any:
@@ -157,31 +137,3 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _with_attention(shape: ModelShape, asked: dict[int, _LayerAttention]) -> ModelShape:
-    name = shape.architecture
-    if asked.keys() != set(range(shape.num_layers)):
-        raise ModelError(
-            f"{name} calls transformers' attention interface in {len(asked)} of its {shape.num_layers} layers; only"
-            " models whose layers all attend through it are supported (no state-space, hybrid or ALiBi models)"
-        )
-    layer = asked[0]
-    if layer.has_sinks:
-        raise ModelError(f"{name} has attention sinks, which are not supported")
-    if layer.head_dim != layer.value_dim:
-        raise ModelError(
-            f"{name} has keys of {layer.head_dim} and values of {layer.value_dim} elements a head (multi-head latent"
-            " attention), which are not supported"
-        )
-    if len({replace(each, window=0) for each in asked.values()}) > 1:
-        raise ModelError(f"{name} has layers with different heads or score scales, which are not supported")
-    return replace(
-        shape,
-        num_heads=layer.num_heads,
-        num_kv_heads=layer.num_kv_heads,
-        head_dim=layer.head_dim,
-        attention_scale=layer.scale,
-        attention_softcap=layer.softcap,
-        windows=tuple(asked[index].window for index in range(shape.num_layers)),
-    )

@@ -108,7 +108,7 @@ def test_the_old_name_of_the_rope_type_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["OPTForCausalLM"]}, "OPTForCausalLM is not supported; supported: LlamaForCausalLM"),
+        ({"architectures": ["OPTForCausalLM"]}, "OPTForCausalLM is none of LlamaForCausalLM, MistralForCausalLM, Qw"),
         ({"architectures": None}, "has no `architectures`"),
         ({"architectures": "LlamaForCausalLM"}, "`architectures` must be a list of names"),
         ({"hidden_size": None}, "config.json has no `hidden_size`"),
