@@ -22,14 +22,14 @@ __all__ = ["LLM", "Prompt"]
 
 
 class LLM:
-    """Loads a model folder and answers prompts with it.
+    """Loads a model and answers prompts with it.
 
     Args:
-        model: a folder in the Hugging Face format, or None for the default model.
+        model: a folder in the Hugging Face format, a .gguf file, or None for the default model.
         The others are the fields of `EngineConfig`.
 
     Raises:
-        UserError: an argument or the model folder can't be used.
+        UserError: an argument or the model can't be used.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from blendserve.errors import ModelError
+from blendserve.models.families import FAMILIES
 from blendserve.models.shape import ModelShape, read_config_json, token_fields
 
 __all__ = ["has_windows", "loading_errors", "read_transformers_config"]
@@ -27,28 +28,39 @@ def read_transformers_config(model_dir: Path) -> ModelShape:
     """
     fields = read_config_json(model_dir)
     architecture = str(fields.values["architectures"][0])
+    if not hasattr(transformers.PreTrainedModel, "set_attn_implementation"):
+        raise ModelError(f"{architecture} needs transformers 4.56 or newer, not {transformers.__version__}")
     with loading_errors(model_dir):
-        config: Any = transformers.AutoConfig.from_pretrained(model_dir).get_text_config(decoder=True)
-        auto: Any = transformers.AutoModelForCausalLM
-        with torch.device("meta"):
-            num_parameters = auto.from_config(config).num_parameters()
+        whole: Any = transformers.AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
+        config = whole.get_text_config(decoder=True)
+        model = _without_weights(whole)
+        if type(model).__name__ != architecture:
+            raise ModelError(
+                f"{fields.source}: architecture {architecture} is not supported, only {', '.join(FAMILIES)} and the"
+                f" decoders of transformers, where `model_type` {whole.model_type!r} is {type(model).__name__}"
+            )
+        _refuse_unsupported(architecture, config)
         num_heads, num_layers = config.num_attention_heads, config.num_hidden_layers
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
-        shape = ModelShape(
+        return ModelShape(
             architecture=architecture,
             vocab_size=config.vocab_size,
             num_layers=num_layers,
             num_heads=num_heads,
             num_kv_heads=getattr(config, "num_key_value_heads", None) or num_heads,
             head_dim=head_dim,
-            num_parameters=num_parameters,
+            num_parameters=model.num_parameters(),
             max_position_embeddings=config.max_position_embeddings,
             attention_scale=head_dim**-0.5,
             windows=(0,) * num_layers,
             **token_fields(fields, model_dir),
         )
-    _refuse_unsupported(architecture, config)
-    return shape
+
+
+def _without_weights(config: Any) -> Any:
+    auto: Any = transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        return auto.from_config(config)
 
 
 @contextmanager
@@ -81,7 +93,7 @@ def _refuse_unsupported(architecture: str, config: Any) -> None:
             f"{architecture} has layers of type {', '.join(sorted(unknown))}, which are not supported; choose a model"
             " whose layers all are full or sliding-window attention"
         )
-    rope = getattr(config, "rope_parameters", None) or {}
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     types = {rope.get("rope_type")} | {each.get("rope_type") for each in rope.values() if isinstance(each, dict)}
     if types & _ROPES_OF_THE_STEP:
         raise ModelError(

@@ -119,7 +119,12 @@ def _load(model_dir: Path, dtype: torch.dtype) -> Any:
     auto: Any = transformers.AutoModelForCausalLM
     with loading_errors(model_dir), _without_progress_bar():
         model, loaded = auto.from_pretrained(
-            model_dir, dtype=dtype, attn_implementation="eager", use_safetensors=True, output_loading_info=True
+            model_dir,
+            dtype=dtype,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     if loaded["missing_keys"]:
         raise ModelError(f"{model_dir} has no tensor {sorted(loaded['missing_keys'])[0]!r}")

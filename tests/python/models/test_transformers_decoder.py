@@ -116,6 +116,15 @@ def test_a_model_that_cannot_be_right_is_refused(
         load(tmp_path)
 
 
+def test_another_head_on_a_decoder_is_refused(tmp_path: Path) -> None:
+    build_llama(tmp_path)
+    edit_json(tmp_path / "config.json", lambda values: values.update(architectures=["LlamaForTokenClassification"]))
+    with pytest.raises(
+        ModelError, match=r"LlamaForTokenClassification is not supported, only .* 'llama' is LlamaForCausal"
+    ):
+        read_config(tmp_path)
+
+
 def test_an_encoder_decoder_is_no_decoder(tmp_path: Path) -> None:
     build_llama(tmp_path)
     edit_json(tmp_path / "config.json", lambda values: values.update(architectures=["T5Model"], model_type="t5"))
@@ -129,6 +138,15 @@ def test_a_model_type_that_transformers_does_not_know_is_named(tmp_path: Path) -
         tmp_path / "config.json", lambda values: values.update(architectures=["NewForCausalLM"], model_type="new")
     )
     with pytest.raises(ModelError, match=r"does not make a decoder of it: .*`new`"):
+        read_config(tmp_path)
+
+
+def test_code_in_the_folder_is_not_run(tmp_path: Path) -> None:
+    build_llama(tmp_path)
+    (tmp_path / "new.py").write_text("raise SystemExit")
+    settings = {"architectures": ["New"], "model_type": "new", "auto_map": {"AutoConfig": "new.NewConfig"}}
+    edit_json(tmp_path / "config.json", lambda values: values.update(settings))
+    with pytest.raises(ModelError, match=r"does not make a decoder of it: .*custom code"):
         read_config(tmp_path)
 
 
