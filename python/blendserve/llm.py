@@ -10,7 +10,7 @@ from blendserve._core import SchedulerStats
 from blendserve.config import Device, Dtype, EngineConfig, Schedule
 from blendserve.engine import Engine, EngineRequest
 from blendserve.errors import RequestError, UserError
-from blendserve.models import ModelConfig, load_model, resolve_model
+from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
 from blendserve.prompts import Prompt, params_per_prompt, tokenize_prompts
 from blendserve.resources import ResolvedConfig, resolve
@@ -22,14 +22,14 @@ __all__ = ["LLM", "Prompt"]
 
 
 class LLM:
-    """Loads a model folder and answers prompts with it.
+    """Loads a model and answers prompts with it.
 
     Args:
-        model: a folder in the Hugging Face format, or None for the default model.
+        model: a folder in the Hugging Face format, a .gguf file, or None for the default model.
         The others are the fields of `EngineConfig`.
 
     Raises:
-        UserError: an argument or the model folder can't be used.
+        UserError: an argument or the model can't be used.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LLM:
         self, model_dir: Path, config: EngineConfig, tokenizer: Tokenizer | None, kv_tokens_needed: int | None
     ) -> None:
         self.tokenizer = tokenizer
-        self.model_config = ModelConfig.from_dir(model_dir)
+        self.model_config = read_config(model_dir)
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
         model = load_model(model_dir, self.model_config, dtype=self.config.dtype, device=self.config.device)
         decode = None if tokenizer is None else tokenizer.decode

@@ -9,7 +9,7 @@ import torch
 
 from blendserve.config import EngineConfig, Schedule, parse_size
 from blendserve.errors import UserError
-from blendserve.models import ModelConfig
+from blendserve.models import ModelShape
 
 __all__ = ["ResolvedConfig", "kv_bytes_per_token", "resolve"]
 
@@ -38,12 +38,12 @@ class ResolvedConfig:
         return self.num_blocks * self.block_size
 
 
-def kv_bytes_per_token(model: ModelConfig, dtype: torch.dtype) -> int:
+def kv_bytes_per_token(model: ModelShape, dtype: torch.dtype) -> int:
     """Bytes of K and V that one token takes in all layers."""
     return 2 * model.num_layers * model.num_kv_heads * model.head_dim * dtype.itemsize
 
 
-def resolve(config: EngineConfig, model: ModelConfig, *, kv_tokens_needed: int | None = None) -> ResolvedConfig:
+def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | None = None) -> ResolvedConfig:
     """Decide every None and "auto". `kv_tokens_needed` caps the automatic KV cache at what a known job can use.
 
     Raises:
@@ -110,7 +110,7 @@ def _resolve_batch(config: EngineConfig, device: torch.device) -> tuple[int, int
     return max_batch_tokens, max_batch_requests
 
 
-def _free_bytes(device: torch.device, model: ModelConfig, dtype: torch.dtype) -> int:
+def _free_bytes(device: torch.device, model: ModelShape, dtype: torch.dtype) -> int:
     if device.type == "cpu":
         return int(_CPU_KV_SHARE * psutil.virtual_memory().available)
     return int(_GPU_SHARE * _total_bytes(device)) - _GPU_RESERVE - model.num_parameters * dtype.itemsize

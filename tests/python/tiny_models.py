@@ -1,4 +1,4 @@
-"""Random Llama folders small enough for a test, built with transformers so that it can be compared with."""
+"""Random model folders small enough for a test, built with transformers so that it can be compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 
 VOCAB_SIZE = 384
 BOS_ID, EOS_ID, TURN_END_ID = 0, 1, 2
@@ -22,6 +22,8 @@ CHAT_TEMPLATE = (
     "[{{ message.role }}]{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% if mood is defined %}({{ mood }}){% endif %}{% endif %}"
 )
+
+_SIZES: dict[str, Any] = {"vocab_size": VOCAB_SIZE, "hidden_size": 64, "intermediate_size": 160}
 
 _ROPE: dict[str, dict[str, Any]] = {
     "default": {"rope_type": "default"},
@@ -67,9 +69,7 @@ def build_llama(
     of transformers that config.json looks like.
     """
     config = LlamaConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=64,
-        intermediate_size=160,
+        **_SIZES,
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         num_key_value_heads=kv_heads,
@@ -83,18 +83,23 @@ def build_llama(
         bos_token_id=BOS_ID,
         eos_token_id=eos_token_id,
     )
-    generator = torch.Generator().manual_seed(seed)
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            mean = 1.0 if "norm" in name else 0.0
-            parameter.normal_(mean, 0.15, generator=generator)
-    model.save_pretrained(directory, max_shard_size="100KB" if sharded else "1GB")
+    save_random_model(directory, config, sharded=sharded, seed=seed)
     if config_style == "v4":
         edit_json(directory / "config.json", _as_transformers_4_writes_it)
     if with_tokenizer:
         build_tokenizer(directory)
     return directory
+
+
+def save_random_model(directory: Path, config: PreTrainedConfig, *, sharded: bool = False, seed: int = 0) -> None:
+    """The decoder of `config` with every weight and bias drawn; norms multiply by about one."""
+    generator = torch.Generator().manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            at_one = "norm" in name and not name.endswith("bias") and not config.model_type.startswith("gemma")
+            parameter.normal_(1.0 if at_one else 0.0, 0.15, generator=generator)
+    model.save_pretrained(directory, max_shard_size="100KB" if sharded else "1GB")
 
 
 def build_tokenizer(directory: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> Path:

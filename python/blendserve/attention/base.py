@@ -49,6 +49,9 @@ class AttentionSpec:
     block_size: int
     dtype: torch.dtype
     device: torch.device
+    scale: float = 0.0  # of the scores before softmax; 0 becomes head_dim ** -0.5
+    windows: tuple[int, ...] = ()  # one per layer: how many positions a token sees, itself included; 0 or none: all
+    softcap: float = 0.0  # a scaled score becomes cap * tanh(score / cap); 0: stays as it is
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "num_kv_heads", "head_dim", "num_blocks", "block_size"):
@@ -58,11 +61,16 @@ class AttentionSpec:
             raise UserError(
                 f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads ({self.num_kv_heads})"
             )
+        if len(self.windows) not in (0, self.num_layers):
+            raise UserError(
+                f"windows has {len(self.windows)} entries; it must have one for each of {self.num_layers} layers"
+            )
+        if not self.scale:
+            object.__setattr__(self, "scale", self.head_dim**-0.5)
 
-    @property
-    def scale(self) -> float:
-        """Of the scores before softmax."""
-        return float(self.head_dim**-0.5)
+    def window(self, layer: int) -> int:
+        """How many positions a token sees in `layer`, itself included; 0: all."""
+        return self.windows[layer] if self.windows else 0
 
     @property
     def layer_shape(self) -> tuple[int, int, int, int, int]:

@@ -39,7 +39,16 @@ class NativeCpuAttention:
         out = np.empty(q.shape, np.float32)
         _core.kv_append(_float32(k), _float32(v), kv, step.slot_mapping)
         _core.paged_attention(
-            _float32(q), kv, out, step.qo_indptr, step.kv_lens, step.block_indptr, step.block_table, self.spec.scale
+            _float32(q),
+            kv,
+            out,
+            step.qo_indptr,
+            step.kv_lens,
+            step.block_indptr,
+            step.block_table,
+            self.spec.scale,
+            window=self.spec.window(layer),
+            softcap=self.spec.softcap,
         )
         return torch.from_numpy(out).to(q.dtype)
 

@@ -198,6 +198,10 @@ def _unsupported(spec: AttentionSpec) -> str | None:
         return f"head_dim is {spec.head_dim}, but native_cuda attention has {_HEAD_DIMS}"
     if group > _MAX_GROUP:
         return f"{group} query heads share a KV head, but native_cuda attention has at most {_MAX_GROUP}"
+    if any(spec.windows):
+        return f"layers attend to a window of {max(spec.windows)} tokens, which native_cuda attention lacks"
+    if spec.softcap:
+        return f"attention scores are capped at {spec.softcap:g}, which native_cuda attention lacks"
     return None
 
 

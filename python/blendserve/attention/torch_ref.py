@@ -33,15 +33,20 @@ class TorchReferenceAttention:
         for s, kv_len in enumerate(step.kv_lens.tolist()):
             tokens = slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1]))
             table = torch.tensor(step.block_table[step.block_indptr[s] : step.block_indptr[s + 1]], device=kv.device)
-            out[tokens] = self._attend(q[tokens], kv[table.long()], kv_len)
+            out[tokens] = self._attend(q[tokens], kv[table.long()], kv_len, self.spec.window(layer))
         return out
 
-    def _attend(self, q: torch.Tensor, blocks: torch.Tensor, kv_len: int) -> torch.Tensor:
+    def _attend(self, q: torch.Tensor, blocks: torch.Tensor, kv_len: int, window: int) -> torch.Tensor:
         """q [qo_len, num_heads, head_dim], the sequence's blocks [n, 2, num_kv_heads, block_size, head_dim]."""
         kv = blocks.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :kv_len].float()
         k, v = kv.repeat_interleave(self.spec.num_heads // self.spec.num_kv_heads, dim=1)
         scores = torch.einsum("thd,hpd->htp", q.float(), k) * self.spec.scale
-        last_position = torch.arange(kv_len - len(q), kv_len, device=q.device)
-        hidden = torch.arange(kv_len, device=q.device) > last_position[:, None]
+        if self.spec.softcap:
+            scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
+        last_position = torch.arange(kv_len - len(q), kv_len, device=q.device)[:, None]
+        positions = torch.arange(kv_len, device=q.device)
+        hidden = positions > last_position
+        if window:
+            hidden |= positions <= last_position - window
         weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
         return torch.einsum("htp,hpd->thd", weights, v).to(q.dtype)

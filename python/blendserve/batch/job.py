@@ -17,7 +17,7 @@ from blendserve.io.batch_output import error_row, success_row
 from blendserve.io.paths import check_paths, open_input
 from blendserve.io.result_writer import ResultWriter
 from blendserve.llm import LLM
-from blendserve.models import ModelConfig, resolve_model
+from blendserve.models import read_config, resolve_model
 from blendserve.models.default_model import DEFAULT_MODEL_NAME
 from blendserve.outputs import RequestOutput
 from blendserve.resources import ResolvedConfig, resolve
@@ -45,7 +45,7 @@ class BatchJob:
         started = time.monotonic()
         check_paths(self.input, self.output)
         model_dir = resolve_model(self.model)
-        model_config = ModelConfig.from_dir(model_dir)
+        model_config = read_config(model_dir)
         settings = resolve(self.config, model_config)
         observer.phase("reading requests")
         with open_input(self.input) as source:

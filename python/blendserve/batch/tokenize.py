@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from blendserve.engine import EngineRequest
 from blendserve.io.batch_input import BatchRequest, RowError
-from blendserve.models import ModelConfig
+from blendserve.models import ModelShape
 from blendserve.text.row_tokens import encode_rows
 from blendserve.text.tokenizer import Tokenizer
 
@@ -26,7 +26,7 @@ def tokenize_rows(
             yield row, EngineRequest(token_ids, row.params, row.custom_id)
 
 
-def kv_tokens_needed(rows: Sequence[TokenizedRow], model: ModelConfig, block_size: int) -> int:
+def kv_tokens_needed(rows: Sequence[TokenizedRow], model: ModelShape, block_size: int) -> int:
     """KV cache tokens, in whole blocks, with which every request could run at once."""
     total = 0
     for _, request in rows:

@@ -32,7 +32,9 @@ def run(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="DIR|NAME", help="A Hugging Face model folder [default: smollm2-135m-instruct]."
+            "--model",
+            metavar="DIR|FILE.gguf|NAME",
+            help="A Hugging Face model folder or a GGUF file [default: smollm2-135m-instruct].",
         ),
     ] = None,
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendserve.errors import RequestError
-from blendserve.models import ModelConfig
+from blendserve.models import ModelShape
 from blendserve.sampling_params import SamplingParams
 
 __all__ = ["EngineRequest", "RequestLimits"]
@@ -33,7 +33,7 @@ class RequestLimits:
     has_tokenizer: bool
 
     @classmethod
-    def of(cls, model: ModelConfig, *, kv_capacity: int, has_tokenizer: bool) -> RequestLimits:
+    def of(cls, model: ModelShape, *, kv_capacity: int, has_tokenizer: bool) -> RequestLimits:
         return cls(model.max_position_embeddings, kv_capacity, model.vocab_size, has_tokenizer)
 
     def max_new_tokens(self, request: EngineRequest) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blendserve.models.config import ModelConfig
-from blendserve.models.registry import load_model, resolve_model
+from blendserve.models.registry import Model, load_model, read_config, resolve_model
+from blendserve.models.shape import ModelShape
 
-__all__ = ["ModelConfig", "load_model", "resolve_model"]
+__all__ = ["Model", "ModelConfig", "ModelShape", "load_model", "read_config", "resolve_model"]

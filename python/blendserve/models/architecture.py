@@ -9,7 +9,7 @@ from blendserve._core import Architecture
 from blendserve.errors import ModelError
 from blendserve.models.json_fields import JsonFields
 
-__all__ = ["read_architecture"]
+__all__ = ["read_architecture", "read_shape"]
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -21,7 +21,11 @@ def read_architecture(path: Path) -> Architecture:
     fields = JsonFields.read(path)
     if "text_config" in fields:
         fields = fields.child("text_config")
-    model_type = fields.text("model_type") if "model_type" in fields else ""
+    return read_shape(fields, fields.text("model_type") if "model_type" in fields else "")
+
+
+def read_shape(fields: JsonFields, model_type: str) -> Architecture:
+    """As `model_type` is read, whatever the file says of itself."""
     architecture = Architecture()
     _READERS.get(model_type, _unknown)(fields, architecture)
     return architecture
@@ -34,8 +38,8 @@ def _decoder(fields: JsonFields, a: Architecture, *, tied: bool = False) -> None
     a.intermediate_size = fields.positive_int("intermediate_size")
     a.num_layers = fields.positive_int("num_hidden_layers")
     a.num_heads = fields.positive_int("num_attention_heads")
-    a.num_kv_heads = fields.positive_int("num_key_value_heads") if "num_key_value_heads" in fields else a.num_heads
-    a.head_dim = fields.positive_int("head_dim") if "head_dim" in fields else a.hidden_size // a.num_heads
+    a.num_kv_heads = fields.positive_int("num_key_value_heads", default=a.num_heads)
+    a.head_dim = fields.positive_int("head_dim", default=a.hidden_size // a.num_heads)
     a.tied_embeddings = fields.flag("tie_word_embeddings", default=tied)
     if "max_position_embeddings" in fields:
         a.max_context = fields.positive_int("max_position_embeddings")
@@ -81,7 +85,7 @@ def _qwen3_moe(fields: JsonFields, a: Architecture) -> None:
     a.num_experts = fields.positive_int("num_experts")
     a.experts_per_token = fields.positive_int("num_experts_per_tok")
     a.expert_size = fields.positive_int("moe_intermediate_size")
-    sparse_step = fields.positive_int("decoder_sparse_step") if "decoder_sparse_step" in fields else 1
+    sparse_step = fields.positive_int("decoder_sparse_step", default=1)
     dense = set(fields.token_ids("mlp_only_layers"))
     a.num_dense_layers = sum(layer in dense or (layer + 1) % sparse_step != 0 for layer in range(a.num_layers))
 
@@ -106,7 +110,7 @@ def _gemma(fields: JsonFields, a: Architecture) -> None:
 def _deepseek(fields: JsonFields, a: Architecture) -> None:
     """DeepSeek-V2 and V3, without V3's extra layers for multi-token prediction."""
     _decoder(fields, a)
-    a.q_lora_rank = fields.positive_int("q_lora_rank") if "q_lora_rank" in fields else 0
+    a.q_lora_rank = fields.count("q_lora_rank", default=0)
     a.kv_lora_rank = fields.positive_int("kv_lora_rank")
     a.qk_nope_head_dim = fields.positive_int("qk_nope_head_dim")
     a.qk_rope_head_dim = fields.positive_int("qk_rope_head_dim")
@@ -116,9 +120,8 @@ def _deepseek(fields: JsonFields, a: Architecture) -> None:
     a.num_experts = fields.positive_int("n_routed_experts")
     a.experts_per_token = fields.positive_int("num_experts_per_tok")
     a.expert_size = fields.positive_int("moe_intermediate_size")
-    a.num_shared_experts = fields.positive_int("n_shared_experts") if "n_shared_experts" in fields else 0
-    # Zero is a value here: no dense layer.
-    (a.num_dense_layers,) = fields.token_ids("first_k_dense_replace") or (0,)
+    a.num_shared_experts = fields.count("n_shared_experts", default=0)
+    a.num_dense_layers = fields.count("first_k_dense_replace", default=0)
 
 
 _READERS: dict[str, Callable[[JsonFields, Architecture], None]] = {

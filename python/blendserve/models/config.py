@@ -4,111 +4,81 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from blendserve._core import Architecture
 from blendserve.errors import ModelError
+from blendserve.models.architecture import read_shape
+from blendserve.models.families import FAMILIES
 from blendserve.models.json_fields import JsonFields
+from blendserve.models.rope_config import RopeConfig, read_rope
+from blendserve.models.shape import ModelShape, read_config_json, token_fields
 
-__all__ = ["SUPPORTED_ARCHITECTURES", "ModelConfig", "RopeConfig", "RopeType"]
+__all__ = ["Activation", "ModelConfig"]
 
-SUPPORTED_ARCHITECTURES = ("LlamaForCausalLM",)
+Activation = Literal["silu", "gelu_tanh"]
 
-RopeType = Literal["default", "linear", "llama3"]
-
-_DEFAULT_ROPE_THETA = 10_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class RopeConfig:
-    """Rotary position embedding. `factor` belongs to linear and llama3, what follows it to llama3 alone."""
-
-    theta: float = _DEFAULT_ROPE_THETA
-    rope_type: RopeType = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 1.0
-    original_max_position_embeddings: int = 0
+# By their names in config.json.
+_ACTIVATIONS: dict[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """`dtype` is the one the folder names (None if it names none); `eos_token_ids` may be empty."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig(ModelShape):
+    """A model of a family that `decoder` computes."""
 
-    architecture: str
-    vocab_size: int
     hidden_size: int
     intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    max_position_embeddings: int
-    rms_norm_eps: float
-    rope: RopeConfig
     tie_word_embeddings: bool
-    attention_bias: bool
-    mlp_bias: bool
-    bos_token_id: int | None
-    eos_token_ids: tuple[int, ...]
-    dtype: str | None
+    activation: Activation = "silu"
+    rms_norm_eps: float
+    norm_offset: float = 0.0  # norms multiply by offset + weight
+    post_norms: bool = False  # a norm behind attention and one behind the MLP, before their residual is added
+    qk_norm: bool = False  # a norm of each head of queries and keys, before the rotation
+    qkv_bias: bool = False
+    output_bias: bool = False  # of the attention's output
+    mlp_bias: bool = False
+    embedding_scale: float = 1.0
+    rope: RopeConfig
+    local_rope: RopeConfig | None = None  # of the layers with a window; None: the same
+    final_softcap: float = 0.0  # logits become cap * tanh(logit / cap); 0: as they are
 
-    @property
-    def num_parameters(self) -> int:
-        """All parameters, input embedding included, counted once if tied."""
-        attended = self.num_heads * self.head_dim
-        kv = self.num_kv_heads * self.head_dim
-        attention = 2 * self.hidden_size * (attended + kv)
-        mlp = 3 * self.hidden_size * self.intermediate_size
-        biases = self.attention_bias * (attended + 2 * kv + self.hidden_size)
-        biases += self.mlp_bias * (2 * self.intermediate_size + self.hidden_size)
-        layer = attention + mlp + biases + 2 * self.hidden_size
-        embeddings = (1 if self.tie_word_embeddings else 2) * self.vocab_size * self.hidden_size
-        return embeddings + self.num_layers * layer + self.hidden_size
+    def rope_of(self, layer: int) -> RopeConfig:
+        return self.local_rope if self.local_rope is not None and self.windows[layer] else self.rope
 
     @classmethod
     def from_dir(cls, model_dir: Path) -> ModelConfig:
         """Raises `ModelError` for a folder without a usable config.json or a model that is not supported."""
-        path = model_dir / "config.json"
-        if not path.is_file():
-            raise ModelError(f"{model_dir} has no config.json: a folder in the Hugging Face format is expected")
-        fields = JsonFields.read(path)
+        fields = read_config_json(model_dir)
         architecture = _architecture(fields)
-        _refuse_unsupported(fields)
-
-        num_heads = fields.positive_int("num_attention_heads")
-        num_kv_heads = fields.positive_int("num_key_value_heads") if "num_key_value_heads" in fields else num_heads
-        if num_heads % num_kv_heads:
-            raise ModelError(
-                f"{path}: `num_attention_heads` ({num_heads}) is not a multiple of `num_key_value_heads`"
-                f" ({num_kv_heads})"
-            )
-        hidden_size = fields.positive_int("hidden_size")
-        head_dim = fields.positive_int("head_dim") if "head_dim" in fields else hidden_size // num_heads
-        if head_dim < 2 or head_dim % 2:
-            raise ModelError(f"{path}: `head_dim` must be even for rotary embeddings, not {head_dim}")
-
-        generation_path = model_dir / "generation_config.json"
-        generation = JsonFields.read(generation_path) if generation_path.is_file() else JsonFields("", {})
-        bos_token_ids = fields.token_ids("bos_token_id") or generation.token_ids("bos_token_id")
-        return cls(
+        family = FAMILIES[architecture]
+        shape = read_shape(fields, family.model_type)
+        _check_heads(fields, shape)
+        rope = read_rope(fields)
+        config = cls(
             architecture=architecture,
-            vocab_size=fields.positive_int("vocab_size"),
-            hidden_size=hidden_size,
-            intermediate_size=fields.positive_int("intermediate_size"),
-            num_layers=fields.positive_int("num_hidden_layers"),
-            num_heads=num_heads,
-            num_kv_heads=num_kv_heads,
-            head_dim=head_dim,
-            max_position_embeddings=fields.positive_int("max_position_embeddings"),
+            vocab_size=shape.vocab_size,
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_layers=shape.num_layers,
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            num_parameters=int(shape.spec(architecture).num_params),
+            max_position_embeddings=max(fields.positive_int("max_position_embeddings"), rope.extended_context),
+            tie_word_embeddings=shape.tied_embeddings,
+            **token_fields(fields, model_dir),
+            activation=_activation(fields, family.activation),
             rms_norm_eps=fields.positive_number("rms_norm_eps"),
-            rope=_rope(fields),
-            tie_word_embeddings=fields.flag("tie_word_embeddings", default=False),
-            attention_bias=fields.flag("attention_bias", default=False),
-            mlp_bias=fields.flag("mlp_bias", default=False),
-            bos_token_id=bos_token_ids[0] if bos_token_ids else None,
-            eos_token_ids=generation.token_ids("eos_token_id") or fields.token_ids("eos_token_id"),
-            dtype=next((fields.text(key) for key in ("dtype", "torch_dtype") if key in fields), None),
+            post_norms=shape.norms_per_layer == 4,
+            qk_norm=shape.qk_norm,
+            qkv_bias=shape.qkv_bias,
+            output_bias=shape.output_bias,
+            mlp_bias=shape.mlp_bias,
+            rope=rope,
+            windows=(0,) * shape.num_layers,
+            attention_scale=shape.head_dim**-0.5 * rope.score_factor,
         )
+        return family.settings(fields, config)
 
 
 def _architecture(fields: JsonFields) -> str:
@@ -116,49 +86,26 @@ def _architecture(fields: JsonFields) -> str:
     if not isinstance(names, list) or not names:
         raise fields.mistyped("architectures", "a list of names")
     for name in names:
-        if name in SUPPORTED_ARCHITECTURES:
+        if name in FAMILIES:
             return str(name)
-    raise ModelError(
-        f"{fields.source}: architecture {', '.join(map(str, names))} is not supported;"
-        f" supported: {', '.join(SUPPORTED_ARCHITECTURES)}"
-    )
+    raise ModelError(f"{fields.source}: architecture {', '.join(map(str, names))} is none of {', '.join(FAMILIES)}")
 
 
-def _refuse_unsupported(fields: JsonFields) -> None:
-    if "quantization_config" in fields:
-        method = fields.child("quantization_config").values.get("quant_method", "unknown")
+def _check_heads(fields: JsonFields, shape: Architecture) -> None:
+    if shape.num_heads % shape.num_kv_heads:
         raise ModelError(
-            f"{fields.source}: `quantization_config` (quant_method {method!r}) is not supported;"
-            " use the model's unquantized weights"
+            f"{fields.source}: `num_attention_heads` ({shape.num_heads}) is not a multiple of `num_key_value_heads`"
+            f" ({shape.num_kv_heads})"
         )
-    if "hidden_act" in fields and fields.values["hidden_act"] != "silu":
-        raise ModelError(f"{fields.source}: `hidden_act` {fields.values['hidden_act']!r} is not supported; only 'silu'")
+    if shape.head_dim < 2 or shape.head_dim % 2:
+        raise ModelError(f"{fields.source}: `head_dim` must be even for rotary embeddings, not {shape.head_dim}")
 
 
-def _rope(fields: JsonFields) -> RopeConfig:
-    """transformers 5 writes one `rope_parameters` object, transformers 4 `rope_theta` beside `rope_scaling`."""
-    key = next((key for key in ("rope_parameters", "rope_scaling") if key in fields), None)
-    settings = fields.child(key) if key else JsonFields(fields.source, {})
-    if "partial_rotary_factor" in settings and settings.positive_number("partial_rotary_factor") != 1.0:
-        raise settings.mistyped("partial_rotary_factor", "1.0")
-
-    theta_fields = next((place for place in (settings, fields) if "rope_theta" in place), None)
-    theta = theta_fields.positive_number("rope_theta") if theta_fields else _DEFAULT_ROPE_THETA
-    rope_type = next((settings.values[name] for name in ("rope_type", "type") if name in settings), "default")
-    match rope_type:
-        case "default":
-            return RopeConfig(theta=theta)
-        case "linear":
-            return RopeConfig(theta=theta, rope_type="linear", factor=settings.positive_number("factor"))
-        case "llama3":
-            return RopeConfig(
-                theta=theta,
-                rope_type="llama3",
-                factor=settings.positive_number("factor"),
-                low_freq_factor=settings.positive_number("low_freq_factor"),
-                high_freq_factor=settings.positive_number("high_freq_factor"),
-                original_max_position_embeddings=settings.positive_int("original_max_position_embeddings"),
-            )
-    raise ModelError(
-        f"{settings.source}: rope_type {rope_type!r} is not supported; supported: {', '.join(get_args(RopeType))}"
-    )
+def _activation(fields: JsonFields, default: Activation) -> Activation:
+    key = next((key for key in ("hidden_activation", "hidden_act") if key in fields), None)
+    if key is None:
+        return default
+    name = fields.text(key)
+    if name not in _ACTIVATIONS:
+        raise ModelError(f"{fields.source}: `{key}` {name!r} is not supported; supported: {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name]

@@ -1,25 +1,30 @@
-"""Writes a Llama model that is packed in one GGUF file as a folder in the Hugging Face format."""
+"""Writes a model that is packed in one GGUF file as a folder in the Hugging Face format."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader, TokenType
+import torch
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
 
 from blendserve.errors import ModelError
+from blendserve.models.gguf_file import GgufFile
+from blendserve.models.gguf_tokenizer import write_gguf_tokenizer
+from blendserve.models.rope_config import RopeConfig
+from blendserve.models.rotary import inverse_frequencies
 
 __all__ = ["write_gguf_as_folder"]
 
+# By llama.cpp's name; Mistral's files are called llama there, and have lost their window.
+_ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_INTERLEAVED = ("llama",)  # the architectures whose rows of queries and keys are not in the order of the folder
 _TENSOR_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -28,130 +33,142 @@ _TENSOR_NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_ROPE_FACTORS = "rope_freqs.weight"
 
 
 def write_gguf_as_folder(gguf_path: Path, model_dir: Path) -> None:
     """Fills the empty folder `model_dir`: settings, tokenizer with chat template, weights dequantized to float32.
 
-    Knows the Llama architecture with SmolLM's byte-level tokenizer; raises `ModelError` for anything else,
-    OSError when the folder cannot be written.
+    Raises `ModelError` for an architecture, a tokenizer or a quantization that is not known, OSError when the folder
+    cannot be written.
     """
-    reader = GGUFReader(gguf_path)
-    for key, expected in {
-        "general.architecture": "llama",
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "smollm",
-    }.items():
-        if _value(reader, key) != expected:
-            raise ModelError(f"{gguf_path}: {key} is {_value(reader, key)!r}, but only {expected!r} can be converted")
-    weights = dict(_weights(reader))
-    _write_settings(reader, model_dir, tied="lm_head.weight" not in weights)
-    _write_tokenizer(reader, model_dir)
+    gguf = GgufFile(gguf_path)
+    if gguf.architecture not in _ARCHITECTURES:
+        raise ModelError(
+            f"{gguf_path}: general.architecture is {gguf.architecture!r}; supported: {', '.join(_ARCHITECTURES)}. Use"
+            " the model's folder in the Hugging Face format"
+        )
+    _write_settings(gguf, model_dir)
+    write_gguf_tokenizer(gguf, model_dir)
     try:
-        save_file(weights, model_dir / "model.safetensors", metadata={"format": "pt"})
+        _write_weights(gguf, model_dir)
     except SafetensorError as error:
-        raise OSError(f"writing model.safetensors failed: {error}") from error
+        raise OSError(f"writing the weights failed: {error}") from error
 
 
-def _value(reader: GGUFReader, key: str) -> Any:
-    field = reader.get_field(key)
-    if field is None:
-        raise ModelError(f"the GGUF file has no field {key!r}")
-    return field.contents()
+def _write_weights(gguf: GgufFile, model_dir: Path) -> None:
+    """One file a layer, so that no more than a layer is held in memory."""
+    by_part = defaultdict(list)
+    for tensor in gguf.tensors:
+        if tensor.name != _ROPE_FACTORS:
+            by_part[tensor.name.split(".")[1] if tensor.name.startswith("blk.") else "ends"].append(tensor)
+    weight_map = {}
+    for part, tensors in by_part.items():
+        file_name = f"model-{part}.safetensors"
+        weights = dict(_weight(gguf, tensor) for tensor in tensors)
+        save_file(weights, model_dir / file_name, metadata={"format": "pt"})
+        weight_map.update(dict.fromkeys(weights, file_name))
+    _write_json(model_dir / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
 
 
-def _number(reader: GGUFReader, key: str) -> float:
-    """The shortest decimal that is this float32."""
-    return float(str(np.float32(_value(reader, key))))
-
-
-def _weights(reader: GGUFReader) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    heads_of = {
-        "attn_q": _value(reader, "llama.attention.head_count"),
-        "attn_k": _value(reader, "llama.attention.head_count_kv"),
-    }
-    for tensor in reader.tensors:
-        *block, kind, suffix = tensor.name.split(".")
+def _weight(gguf: GgufFile, tensor: Any) -> tuple[str, NDArray[np.float32]]:
+    """Its name in the folder, and its elements."""
+    *block, kind, suffix = tensor.name.split(".")
+    if kind not in _TENSOR_NAMES:
+        raise ModelError(f"{gguf.path}: tensor {tensor.name!r} belongs to a layout that is not supported")
+    try:
         weight = dequantize(tensor.data, tensor.tensor_type)
-        if kind in heads_of:
-            weight = _half_rotation_rows(weight, heads_of[kind])
-        prefix = f"model.layers.{block[1]}." if block else ""
-        yield f"{prefix}{_TENSOR_NAMES[kind]}.{suffix}", np.ascontiguousarray(weight)
+    except (NotImplementedError, KeyError) as error:
+        raise ModelError(
+            f"{gguf.path}: {tensor.name!r} has the quantization {tensor.tensor_type.name}, which is not"
+            " supported; give a file with another"
+        ) from error
+    if kind in ("attn_q", "attn_k") and gguf.architecture in _INTERLEAVED:
+        heads = gguf.of_model("attention.head_count" if kind == "attn_q" else "attention.head_count_kv")
+        weight = _half_rotation_rows(weight, heads)
+    prefix = f"model.layers.{block[1]}." if block else ""
+    return f"{prefix}{_TENSOR_NAMES[kind]}.{suffix}", np.ascontiguousarray(weight)
 
 
 def _half_rotation_rows(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
     """GGUF interleaves the two halves of each head's rows, [d0, d0 + h, d1, d1 + h, ...]; back to [d0, d1, ...]."""
-    num_rows, num_columns = weight.shape
-    pairs = weight.reshape(num_heads, num_rows // num_heads // 2, 2, num_columns)
-    rows: NDArray[np.float32] = pairs.swapaxes(1, 2).reshape(num_rows, num_columns)
+    pairs = weight.reshape(num_heads, len(weight) // num_heads // 2, 2, -1)
+    rows: NDArray[np.float32] = pairs.swapaxes(1, 2).reshape(weight.shape)
     return rows
 
 
-def _write_settings(reader: GGUFReader, model_dir: Path, *, tied: bool) -> None:
-    tokens = {
-        "bos_token_id": _value(reader, "tokenizer.ggml.bos_token_id"),
-        "eos_token_id": _value(reader, "tokenizer.ggml.eos_token_id"),
-        "pad_token_id": _value(reader, "tokenizer.ggml.padding_token_id"),
+def _write_settings(gguf: GgufFile, model_dir: Path) -> None:
+    names = {tensor.name for tensor in gguf.tensors}
+    token_ids = {
+        f"{name}_token_id": gguf.get(f"tokenizer.ggml.{key}_token_id")
+        for name, key in {"bos": "bos", "eos": "eos", "pad": "padding"}.items()
     }
+    num_heads, hidden_size = gguf.of_model("attention.head_count"), gguf.of_model("embedding_length")
+    rotated = gguf.of_model("rope.dimension_count", hidden_size // num_heads)
+    head_dim = gguf.of_model("attention.key_length", rotated)
+    if rotated != head_dim:
+        raise ModelError(
+            f"{gguf.path}: only {rotated} of a head's {head_dim} elements are rotated; it is not supported"
+        )
     config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": _value(reader, "llama.vocab_size"),
-        "hidden_size": _value(reader, "llama.embedding_length"),
-        "intermediate_size": _value(reader, "llama.feed_forward_length"),
-        "num_hidden_layers": _value(reader, "llama.block_count"),
-        "num_attention_heads": _value(reader, "llama.attention.head_count"),
-        "num_key_value_heads": _value(reader, "llama.attention.head_count_kv"),
-        "head_dim": _value(reader, "llama.rope.dimension_count"),
+        "architectures": [_ARCHITECTURES[gguf.architecture]],
+        "model_type": gguf.architecture,
+        "vocab_size": len(gguf.value("tokenizer.ggml.tokens")),
+        "hidden_size": hidden_size,
+        "intermediate_size": gguf.of_model("feed_forward_length"),
+        "num_hidden_layers": gguf.of_model("block_count"),
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": gguf.of_model("attention.head_count_kv"),
+        "head_dim": head_dim,
         "hidden_act": "silu",
-        "max_position_embeddings": _value(reader, "llama.context_length"),
-        "rms_norm_eps": _number(reader, "llama.attention.layer_norm_rms_epsilon"),
-        "rope_theta": _number(reader, "llama.rope.freq_base"),
-        "tie_word_embeddings": tied,
-        "attention_bias": False,
-        "mlp_bias": False,
+        "max_position_embeddings": gguf.of_model("context_length"),
+        "rms_norm_eps": gguf.of_model("attention.layer_norm_rms_epsilon"),
+        "rope_theta": gguf.of_model("rope.freq_base", 10_000.0),
+        "rope_scaling": _rope_scaling(gguf, head_dim),
+        "tie_word_embeddings": "output.weight" not in names,
+        "attention_bias": "blk.0.attn_output.bias" in names,
+        "mlp_bias": "blk.0.ffn_down.bias" in names,
         "torch_dtype": "float32",
-        **tokens,
+        **token_ids,
     }
     _write_json(model_dir / "config.json", config)
-    _write_json(model_dir / "generation_config.json", tokens)
+    _write_json(model_dir / "generation_config.json", token_ids)
 
 
-def _write_tokenizer(reader: GGUFReader, model_dir: Path) -> None:
-    tokens: list[str] = _value(reader, "tokenizer.ggml.tokens")
-    kinds: list[int] = _value(reader, "tokenizer.ggml.token_type")
-    merges: list[str] = _value(reader, "tokenizer.ggml.merges")
+def _rope_scaling(gguf: GgufFile, head_dim: int) -> dict[str, Any] | None:
+    factors = next((tensor for tensor in gguf.tensors if tensor.name == _ROPE_FACTORS), None)
+    if factors is not None:
+        return _llama3_scaling(gguf, np.array(factors.data), head_dim)
+    kind = gguf.get(f"{gguf.architecture}.rope.scaling.type", "none")
+    if kind == "none":
+        return None
+    scaling = {"rope_type": kind, "factor": gguf.of_model("rope.scaling.factor")}
+    original = gguf.of_model("rope.scaling.original_context_length", 0)
+    return scaling | {"original_max_position_embeddings": original} if original else scaling
 
-    vocab = {token: index for index, token in enumerate(tokens)}
-    pairs = [(first, second) for first, second in (merge.split(" ") for merge in merges)]
-    tokenizer = Tokenizer(BPE(vocab=vocab, merges=pairs))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
-    tokenizer.save(str(model_dir / "tokenizer.json"))
 
-    _write_json(
-        model_dir / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": tokens[_value(reader, "tokenizer.ggml.bos_token_id")],
-            "eos_token": tokens[_value(reader, "tokenizer.ggml.eos_token_id")],
-            "pad_token": tokens[_value(reader, "tokenizer.ggml.padding_token_id")],
-            "unk_token": tokens[_value(reader, "tokenizer.ggml.unknown_token_id")],
-            "model_max_length": _value(reader, "llama.context_length"),
-            "clean_up_tokenization_spaces": False,
-            "chat_template": _value(reader, "tokenizer.chat_template"),
-        },
-    )
+def _llama3_scaling(gguf: GgufFile, factors: NDArray[np.float32], head_dim: int) -> dict[str, Any]:
+    """The settings behind these factors of the wavelengths; Llama 3 models differ in `factor` only."""
+    theta = gguf.of_model("rope.freq_base", 10_000.0)
+    rope = RopeConfig(theta, "llama3", float(factors.max()), 1.0, 4.0, 8192)
+    frequencies = inverse_frequencies(RopeConfig(theta), head_dim) / torch.from_numpy(factors)
+    if not torch.allclose(inverse_frequencies(rope, head_dim), frequencies, rtol=1e-3, atol=0):
+        raise ModelError(f"{gguf.path}: the factors in tensor {_ROPE_FACTORS!r} are not those of Llama 3")
+    return {
+        "rope_type": rope.rope_type,
+        "factor": rope.factor,
+        "low_freq_factor": rope.low_freq_factor,
+        "high_freq_factor": rope.high_freq_factor,
+        "original_max_position_embeddings": rope.original_max_position_embeddings,
+    }
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

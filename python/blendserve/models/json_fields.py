@@ -13,7 +13,9 @@ __all__ = ["JsonFields"]
 
 
 class JsonFields:
-    """Typed access to the keys of a JSON object. A key whose value is null counts as missing."""
+    """Typed access to the keys of a JSON object. A key whose value is null counts as missing, and one without a default
+    must be there.
+    """
 
     def __init__(self, source: str, values: Mapping[str, Any]) -> None:
         self.source = source
@@ -40,13 +42,28 @@ class JsonFields:
             raise ModelError(f"{self.source} has no `{key}`")
         return self.values[key]
 
-    def positive_int(self, key: str) -> int:
+    def is_null(self, key: str) -> bool:
+        """Whether the file says null, for keys where that means none and silence means the family's default."""
+        return key in self.values and self.values[key] is None
+
+    def positive_int(self, key: str, *, default: int | None = None) -> int:
+        if default is not None and key not in self:
+            return default
         value = self.require(key)
         if type(value) is not int or value < 1:
             raise self.mistyped(key, "a positive integer")
         return value
 
-    def positive_number(self, key: str) -> float:
+    def count(self, key: str, *, default: int) -> int:
+        """Zero is one too."""
+        value = self.values[key] if key in self else default
+        if type(value) is not int or value < 0:
+            raise self.mistyped(key, "a number of 0 or more")
+        return value
+
+    def positive_number(self, key: str, *, default: float | None = None) -> float:
+        if default is not None and key not in self:
+            return default
         value = self.require(key)
         if type(value) not in (int, float) or not value > 0:
             raise self.mistyped(key, "a positive number")
@@ -69,6 +86,10 @@ class JsonFields:
         if not isinstance(value, dict):
             raise self.mistyped(key, "an object")
         return JsonFields(f"{self.source}: {key}", value)
+
+    def optional_child(self, key: str) -> JsonFields:
+        """The object, or an empty one where there is none."""
+        return self.child(key) if key in self else JsonFields(self.source, {})
 
     def token_ids(self, key: str) -> tuple[int, ...]:
         """One id or a list of ids; missing: none."""

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from blendserve.models.config import RopeConfig
+from blendserve.models.rope_config import RopeConfig
 
 __all__ = ["Rotation", "inverse_frequencies", "rotate_", "rotation_at"]
 
@@ -22,6 +22,8 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
         return frequencies / rope.factor
     if rope.rope_type == "llama3":
         return _llama3_frequencies(rope, frequencies)
+    if rope.rope_type == "yarn":
+        return _yarn_frequencies(rope, frequencies)
     return frequencies
 
 
@@ -35,6 +37,24 @@ def _llama3_frequencies(rope: RopeConfig, frequencies: torch.Tensor) -> torch.Te
     scaled = torch.where(wavelengths > longest, frequencies / rope.factor, frequencies)
     between = (wavelengths >= shortest) & (wavelengths <= longest)
     return torch.where(between, blended, scaled)
+
+
+def _yarn_frequencies(rope: RopeConfig, frequencies: torch.Tensor) -> torch.Tensor:
+    """Dimensions that turn less than beta_slow times in the original context are slowed down by the factor, those that
+    turn more than beta_fast times kept, those between blended by their number.
+    """
+    head_dim = 2 * len(frequencies)
+
+    def dimension(turns: float) -> float:
+        wavelength = rope.original_max_position_embeddings / turns
+        return head_dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(rope.theta))
+
+    first, last = dimension(rope.beta_fast), dimension(rope.beta_slow)
+    if rope.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
+    slowed = ((torch.arange(len(frequencies)) - first) / max(last - first, 0.001)).clamp(0, 1)
+    return frequencies / rope.factor * slowed + frequencies * (1 - slowed)
 
 
 def rotation_at(positions: torch.Tensor, frequencies: torch.Tensor, dtype: torch.dtype) -> Rotation:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from blendserve._core import StepPlan
 from blendserve.attention import AttentionSpec, StepTensors, create_backend
-from blendserve.models import ModelConfig
-from blendserve.models.llama import LlamaModel
+from blendserve.models import Model, ModelShape
 from blendserve.resources import ResolvedConfig
 
 __all__ = ["ModelRunner"]
@@ -20,7 +19,7 @@ __all__ = ["ModelRunner"]
 class ModelRunner:
     """One model with its KV cache and attention backend on one device."""
 
-    def __init__(self, model: LlamaModel, config: ResolvedConfig) -> None:
+    def __init__(self, model: Model, config: ResolvedConfig) -> None:
         self._model = model
         self._device = config.device
         shape = model.config
@@ -33,11 +32,14 @@ class ModelRunner:
             block_size=config.block_size,
             dtype=config.dtype,
             device=config.device,
+            scale=shape.attention_scale,
+            windows=_binding_windows(shape, config),
+            softcap=shape.attention_softcap,
         )
         self._attention = create_backend(config.attention, spec)
 
     @property
-    def model_config(self) -> ModelConfig:
+    def model_config(self) -> ModelShape:
         return self._model.config
 
     def run(self, plan: StepPlan) -> torch.Tensor:
@@ -52,6 +54,12 @@ class ModelRunner:
 
     def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._device)
+
+
+def _binding_windows(model: ModelShape, config: ResolvedConfig) -> tuple[int, ...]:
+    """The model's windows without those that no sequence outgrows."""
+    longest = min(model.max_position_embeddings, config.kv_capacity)
+    return tuple(window if window < longest else 0 for window in model.windows)
 
 
 def _step_tensors(plan: StepPlan) -> StepTensors:

@@ -188,7 +188,7 @@ class TestModelFolder:
 
     def test_a_file_instead_of_a_folder(self, good_job: Job) -> None:
         good_job.model_dir = good_job.input
-        assert "is a file; a folder in the Hugging Face format is expected" in refused(good_job)
+        assert "is a file; a folder in the Hugging Face format or a .gguf is expected" in refused(good_job)
 
     def test_no_config(self, message: Callable[[], str], folder: Path) -> None:
         (folder / "config.json").unlink()
@@ -200,7 +200,7 @@ class TestModelFolder:
 
     def test_an_unsupported_architecture(self, message: Callable[[], str], folder: Path) -> None:
         edit_json(folder / "config.json", lambda config: config.update(architectures=["GPT2LMHeadModel"]))
-        assert "config.json: architecture GPT2LMHeadModel is not supported; supported: LlamaForCausalLM" in message()
+        assert "config.json: architecture GPT2LMHeadModel is not supported, only LlamaForCausalLM, Mistral" in message()
 
     def test_no_weights(self, message: Callable[[], str], folder: Path) -> None:
         (folder / "model.safetensors").unlink()

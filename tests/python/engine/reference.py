@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from blendserve import SamplingParams, TokenLogprob
 from blendserve._core import random_uniforms
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 NEAR_TIE = 1e-3  # of the two largest logits: rounding may decide which one is taken
 LOGPROB_TOLERANCE = 1e-4
@@ -29,12 +29,12 @@ class Reference:
         return first - second <= NEAR_TIE
 
 
-def load_reference(model_dir: Path) -> LlamaForCausalLM:
-    return LlamaForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="eager").eval()
+def load_reference(model_dir: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def generate_greedily(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     max_tokens: int,
     *,
@@ -105,7 +105,7 @@ def assert_same_logprobs(logprobs: Sequence[TokenLogprob], reference: Reference,
 
 
 def assert_drawn(
-    model: LlamaForCausalLM, prompt: Sequence[int], answer: Sequence[int], params: SamplingParams, key: int
+    model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int], params: SamplingParams, key: int
 ) -> None:
     """Each token of `answer` is what the inverse CDF of the reference's distribution gives for the key's numbers.
 

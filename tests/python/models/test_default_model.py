@@ -137,7 +137,7 @@ def test_without_the_package_the_command_that_installs_it_is_shown(
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=f"cannot write the default model .* to {tmp_path}/file/.* XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match=f"cannot write SmolLM2.* to {tmp_path}/file/.* XDG_CACHE_HOME"):
         resolve_model(None)
 
 
@@ -145,6 +145,6 @@ def test_any_other_name_must_be_a_folder(tmp_path: Path) -> None:
     assert resolve_model(str(tmp_path)) == tmp_path
     with pytest.raises(UserError, match="no model folder 'org/model': models are not downloaded"):
         resolve_model("org/model")
-    (tmp_path / "model.gguf").touch()
-    with pytest.raises(ModelError, match=r"model.gguf' is a file; a folder in the Hugging Face format is expected"):
-        resolve_model(str(tmp_path / "model.gguf"))
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(ModelError, match=r"model.bin' is a file; a folder in the Hugging Face format or a .gguf is"):
+        resolve_model(str(tmp_path / "model.bin"))

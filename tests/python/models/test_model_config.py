@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from blendserve.errors import ModelError
 from blendserve.models import ModelConfig
-from blendserve.models.config import RopeConfig
+from blendserve.models.rope_config import RopeConfig
 from safetensors import safe_open
 from tiny_models import build_llama, edit_json
 
@@ -49,11 +49,12 @@ def test_a_minimal_file_gets_the_defaults_of_llama(tmp_path: Path) -> None:
         num_kv_heads=8,
         head_dim=8,
         max_position_embeddings=1024,
+        num_parameters=2 * 100 * 64 + 2 * (4 * 64 * 64 + 3 * 64 * 160 + 2 * 64) + 64,
         rms_norm_eps=1e-5,
         rope=RopeConfig(theta=10_000.0),
+        windows=(0, 0),
+        attention_scale=8**-0.5,
         tie_word_embeddings=False,
-        attention_bias=False,
-        mlp_bias=False,
         bos_token_id=None,
         eos_token_ids=(),
         dtype=None,
@@ -73,7 +74,8 @@ def test_what_transformers_saved_is_read_back(tmp_path: Path, style: Any) -> Non
     build_llama(tmp_path, kv_heads=4, head_dim=24, bias=True, tie=True, config_style=style, eos_token_id=[1, 2])
     config = ModelConfig.from_dir(tmp_path)
     assert (config.num_kv_heads, config.head_dim, config.dtype) == (4, 24, "float32")
-    assert config.attention_bias
+    assert config.qkv_bias
+    assert config.output_bias
     assert config.mlp_bias
     assert config.tie_word_embeddings
     assert (config.bos_token_id, config.eos_token_ids) == (0, (1, 2))
@@ -106,7 +108,7 @@ def test_the_old_name_of_the_rope_type_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["OPTForCausalLM"]}, "OPTForCausalLM is not supported; supported: LlamaForCausalLM"),
+        ({"architectures": ["OPTForCausalLM"]}, "OPTForCausalLM is none of LlamaForCausalLM, MistralForCausalLM, Qw"),
         ({"architectures": None}, "has no `architectures`"),
         ({"architectures": "LlamaForCausalLM"}, "`architectures` must be a list of names"),
         ({"hidden_size": None}, "config.json has no `hidden_size`"),
@@ -116,10 +118,15 @@ def test_the_old_name_of_the_rope_type_is_read(tmp_path: Path) -> None:
         ({"tie_word_embeddings": 1}, "`tie_word_embeddings` must be true or false, not 1"),
         ({"num_key_value_heads": 3}, r"`num_attention_heads` \(8\) is not a multiple of `num_key_value_heads` \(3\)"),
         ({"head_dim": 7}, "`head_dim` must be even for rotary embeddings, not 7"),
-        ({"hidden_act": "gelu"}, "`hidden_act` 'gelu' is not supported; only 'silu'"),
+        ({"hidden_act": "gelu"}, "`hidden_act` 'gelu' is not supported; supported: silu, gelu_pytorch_tanh"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quant_method 'gptq'. is not supported"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic' is not supported; supported: def"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type 'yarn' is not supported"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "rope_type 'longrope' is not supported"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters has no `factor`"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 1.0}},
+            "yarn with `mscale` is not supported; state",
+        ),
         ({"rope_scaling": {"rope_type": "linear"}}, "config.json: rope_scaling has no `factor`"),
         ({"rope_scaling": {**LLAMA3, "low_freq_factor": None}}, "rope_scaling has no `low_freq_factor`"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "`partial_rotary_factor` must be 1.0, not 0.5"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from blendserve.errors import UserError
 from blendserve.models import ModelConfig, load_model
-from blendserve.models.llama import LlamaModel
+from blendserve.models.decoder import Decoder
 from dense_attention import DenseAttention
 from tiny_models import VOCAB_SIZE, build_llama
 from transformers import LlamaForCausalLM
@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def load(model_dir: Path, dtype: torch.dtype = torch.float32) -> LlamaModel:
+def load(model_dir: Path, dtype: torch.dtype = torch.float32) -> Decoder:
     return load_model(model_dir, ModelConfig.from_dir(model_dir), dtype=dtype, device=torch.device("cpu"))
 
 
@@ -37,7 +37,7 @@ def random_prompts(lengths: tuple[int, ...] = LENGTHS) -> list[torch.Tensor]:
 
 
 def run_packed(
-    model: LlamaModel, attention: DenseAttention, chunks: list[torch.Tensor], first_positions: list[int]
+    model: Decoder, attention: DenseAttention, chunks: list[torch.Tensor], first_positions: list[int]
 ) -> list[torch.Tensor]:
     """One step; the logits of every row, per chunk."""
     attention.plan([(sequence, len(chunk)) for sequence, chunk in enumerate(chunks)])

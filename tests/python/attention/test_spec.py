@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from blendserve.attention import AttentionSpec, create_backend
+from blendserve.errors import UserError
+
+
+def spec(**changes: Any) -> AttentionSpec:
+    fields: dict[str, Any] = {
+        "num_layers": 3,
+        "num_heads": 8,
+        "num_kv_heads": 2,
+        "head_dim": 64,
+        "num_blocks": 4,
+        "block_size": 16,
+        "dtype": torch.bfloat16,
+        "device": torch.device("cpu"),
+    }
+    return AttentionSpec(**{**fields, **changes})
+
+
+def test_scores_are_scaled_by_the_root_of_the_head_size_unless_told() -> None:
+    assert spec().scale == 0.125
+    assert spec(scale=0.5).scale == 0.5
+
+
+def test_windows_are_told_for_every_layer_or_for_none() -> None:
+    assert [spec().window(layer) for layer in range(3)] == [0, 0, 0]
+    assert [spec(windows=(0, 7, 0)).window(layer) for layer in range(3)] == [0, 7, 0]
+    with pytest.raises(UserError, match="windows has 2 entries; it must have one for each of 3 layers"):
+        spec(windows=(0, 7))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"windows": (0, 4096, 0)},
+            "attend to a window of 4096 tokens, which native_cuda attention lacks; choose anoth",
+        ),
+        ({"softcap": 50.0}, "attention scores are capped at 50, which native_cuda attention lacks; choose another"),
+    ],
+)
+def test_native_cuda_names_what_it_lacks(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        create_backend("native_cuda", spec(device=torch.device("cuda"), **changes))
