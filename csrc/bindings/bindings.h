@@ -11,6 +11,7 @@ void register_scheduler(pybind11::module_& m);
 void register_random(pybind11::module_& m);
 void register_kernels(pybind11::module_& m);
 void register_gemm(pybind11::module_& m);
+void register_decoder(pybind11::module_& m);
 void register_specs(pybind11::module_& m);
 void register_perf(pybind11::module_& m);
 void register_simulate(pybind11::module_& m);

@@ -156,11 +156,10 @@ py::array_t<std::int32_t> most_likely(const LmHead& head, const py::object& hidd
 void register_decoder(py::module_& m) {
   py::class_<RotaryTable, std::shared_ptr<RotaryTable>>(m, "RotaryTable",
                                                         "Cosines and sines of rotary position embedding.")
-      .def(py::init([](const py::array& frequencies, float magnitude) {
-             return std::make_shared<RotaryTable>(floats("frequencies", frequencies), magnitude);
+      .def(py::init([](const py::array& frequencies) {
+             return std::make_shared<RotaryTable>(floats("frequencies", frequencies));
            }),
-           py::arg("frequencies"), py::arg("magnitude") = 1.0F,
-           "frequencies: float32 [head_dim / 2], radians per position. magnitude: multiplies cosines and sines.");
+           py::arg("frequencies"), "frequencies: float32 [head_dim / 2], radians per position.");
 
   py::class_<StepView>(m, "LayerStep", "The index arrays of one step, as the layers of a model share them.")
       .def(py::init<py::array, py::array, py::array, py::array, py::array, py::array>(), py::arg("positions"),

@@ -111,8 +111,8 @@ py::array_t<std::int32_t> gemm_argmax(const py::object& a, const PackedMatrix& m
 }  // namespace
 
 void register_gemm(py::module_& m) {
-  py::class_<PackedMatrix, std::shared_ptr<PackedMatrix>>(m, "PackedMatrix",
-                           "The weights of a linear layer, packed once for gemm() and gemm_argmax() on the CPU.")
+  py::class_<PackedMatrix, std::shared_ptr<PackedMatrix>>(
+      m, "PackedMatrix", "The weights of a linear layer, packed once for gemm() and gemm_argmax() on the CPU.")
       .def(py::init(&pack), py::arg("weights"), py::arg("dtype") = "float32",
            R"(Copies `weights`, float32 or bfloat16 [num_outputs, num_inputs], its rows may lie apart.
 

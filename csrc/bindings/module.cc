@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   blendserve::bindings::register_random(m);
   blendserve::bindings::register_kernels(m);
   blendserve::bindings::register_gemm(m);
+  blendserve::bindings::register_decoder(m);
   blendserve::bindings::register_specs(m);
   blendserve::bindings::register_perf(m);
   blendserve::bindings::register_simulate(m);

@@ -6,8 +6,7 @@
 
 namespace blendserve {
 
-RotaryTable::RotaryTable(std::vector<float> frequencies, float magnitude)
-    : frequencies_(std::move(frequencies)), magnitude_(magnitude) {}
+RotaryTable::RotaryTable(std::vector<float> frequencies) : frequencies_(std::move(frequencies)) {}
 
 void RotaryTable::reserve(std::int64_t num_positions) {
   const std::int64_t begin = static_cast<std::int64_t>(cos_.size()) / std::max<std::int64_t>(1, half_dim());
@@ -18,8 +17,8 @@ void RotaryTable::reserve(std::int64_t num_positions) {
   for (std::int64_t position = begin; position < end; ++position) {
     for (const float frequency : frequencies_) {
       const float angle = static_cast<float>(position) * frequency;
-      cos_.push_back(magnitude_ * std::cos(angle));
-      sin_.push_back(magnitude_ * std::sin(angle));
+      cos_.push_back(std::cos(angle));
+      sin_.push_back(std::sin(angle));
     }
   }
 }

@@ -8,8 +8,8 @@ namespace blendserve {
 // Cosines and sines of rotary position embedding, made for positions when they are first needed.
 class RotaryTable {
  public:
-  // `frequencies` [head_dim / 2], radians per position; `magnitude` multiplies cosines and sines.
-  explicit RotaryTable(std::vector<float> frequencies, float magnitude = 1.0F);
+  // `frequencies` [head_dim / 2], radians per position.
+  explicit RotaryTable(std::vector<float> frequencies);
 
   std::int64_t half_dim() const { return static_cast<std::int64_t>(frequencies_.size()); }
 
@@ -22,7 +22,6 @@ class RotaryTable {
 
  private:
   std::vector<float> frequencies_;
-  float magnitude_;
   std::vector<float> cos_;  // [positions, half_dim]
   std::vector<float> sin_;
 };

@@ -53,6 +53,58 @@ def gemm(
 ) -> None: ...
 def gemm_argmax(a: _SupportsDLPack, matrix: PackedMatrix, bias: _SupportsDLPack | None = None) -> NDArray[np.int32]: ...
 
+class RotaryTable:
+    def __init__(self, frequencies: NDArray[np.float32]) -> None: ...
+
+class LayerStep:
+    def __init__(
+        self,
+        positions: NDArray[np.int32],
+        slot_mapping: NDArray[np.int64],
+        qo_indptr: NDArray[np.int32],
+        kv_lens: NDArray[np.int32],
+        block_indptr: NDArray[np.int32],
+        block_table: NDArray[np.int32],
+    ) -> None: ...
+
+class LayerBuffers:
+    def __init__(self) -> None: ...
+
+class PackedLinear:
+    def __init__(self, weights: PackedMatrix, bias: NDArray[np.float32] | None = None) -> None: ...
+
+class LmHead:
+    def __init__(
+        self, *, norm: NDArray[np.float32], linear: PackedLinear, rms_norm_eps: float, softcap: float
+    ) -> None: ...
+    def logits(self, hidden: _SupportsDLPack, rows: NDArray[np.int32]) -> NDArray[np.float32]: ...
+    def most_likely(self, hidden: _SupportsDLPack, rows: NDArray[np.int32]) -> NDArray[np.int32]: ...
+
+class DecoderLayer:
+    def __init__(
+        self,
+        *,
+        num_heads: int,
+        num_kv_heads: int,
+        rms_norm_eps: float,
+        activation: str,
+        attention_scale: float,
+        attention_softcap: float,
+        window: int,
+        rotary: RotaryTable,
+        attention_norm: NDArray[np.float32],
+        qkv: PackedLinear,
+        q_norm: NDArray[np.float32] | None,
+        k_norm: NDArray[np.float32] | None,
+        attention_output: PackedLinear,
+        post_attention_norm: NDArray[np.float32] | None,
+        mlp_norm: NDArray[np.float32],
+        gate_up: PackedLinear,
+        down: PackedLinear,
+        post_mlp_norm: NDArray[np.float32] | None,
+    ) -> None: ...
+    def forward(self, hidden: _SupportsDLPack, step: LayerStep, kv: _SupportsDLPack, buffers: LayerBuffers) -> None: ...
+
 class PrefixTree:
     @staticmethod
     def build(tokens: Any, offsets: Any = None, *, num_threads: int = 0) -> PrefixTree: ...

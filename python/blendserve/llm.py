@@ -75,7 +75,13 @@ class LLM:
         self.tokenizer = tokenizer
         self.model_config = read_config(model_dir)
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
-        model = load_model(model_dir, self.model_config, dtype=self.config.dtype, device=self.config.device)
+        model = load_model(
+            model_dir,
+            self.model_config,
+            dtype=self.config.dtype,
+            device=self.config.device,
+            attention=self.config.attention,
+        )
         decode = None if tokenizer is None else tokenizer.decode
         runner = ModelRunner(model, self.config)
         self.engine = Engine(runner, self.config, self.model_config.eos_token_ids, decode)

@@ -74,7 +74,7 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         schedule=config.schedule,
         device=device,
         dtype=dtype,
-        attention=config.attention,
+        attention=f"native_{device.type}" if config.attention == "auto" else config.attention,
         num_blocks=num_blocks,
         block_size=config.block_size,
         max_batch_tokens=max_batch_tokens,

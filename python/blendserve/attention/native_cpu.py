@@ -15,7 +15,10 @@ __all__ = ["NativeCpuAttention"]
 
 
 class NativeCpuAttention:
-    """A row of the output is a function of its own inputs alone, bit for bit, under any chunking and batch."""
+    """A row of the output is a function of its own inputs alone, bit for bit, under any chunking and batch.
+
+    `layers` are the caches, one a layer; `layer_step` is the planned step for those who call the kernels themselves.
+    """
 
     name = "native_cpu"
 
@@ -25,17 +28,32 @@ class NativeCpuAttention:
         if spec.dtype not in (torch.float32, torch.bfloat16):
             raise UserError(f"dtype is {spec.dtype}; native_cpu attention keeps float32 or bfloat16")
         self.spec = spec
-        self._layers = [_empty_layer(spec) for _ in range(spec.num_layers)]
+        self.layers = [_empty_layer(spec) for _ in range(spec.num_layers)]
         self._step: StepTensors | None = None
 
     def plan(self, step: StepTensors) -> None:
         self._step = step
 
-    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    @property
+    def layer_step(self) -> _core.LayerStep:
+        step = self._planned()
+        return _core.LayerStep(
+            positions=step.positions,
+            slot_mapping=step.slot_mapping,
+            qo_indptr=step.qo_indptr,
+            kv_lens=step.kv_lens,
+            block_indptr=step.block_indptr,
+            block_table=step.block_table,
+        )
+
+    def _planned(self) -> StepTensors:
         if self._step is None:
             raise RuntimeError("forward() before plan(): call plan(step) once per step")
-        step = self._step
-        kv = self._layers[layer]
+        return self._step
+
+    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        step = self._planned()
+        kv = self.layers[layer]
         out = np.empty(q.shape, np.float32)
         _core.kv_append(_float32(k), _float32(v), kv, step.slot_mapping)
         _core.paged_attention(

@@ -73,8 +73,10 @@ def read_config(model_dir: Path) -> ModelShape:
     return ModelConfig.from_dir(model_dir)
 
 
-def load_model(model_dir: Path, config: ModelShape, *, dtype: torch.dtype, device: torch.device) -> Model:
-    """Reads the weights in `dtype` onto `device`.
+def load_model(
+    model_dir: Path, config: ModelShape, *, dtype: torch.dtype, device: torch.device, attention: str = "torch_ref"
+) -> Model:
+    """Reads the weights in `dtype` onto `device`, for the forward pass that goes with the attention backend.
 
     Raises `UserError` for a dtype the device cannot run, `ModelError` for a broken folder.
     """
@@ -88,6 +90,10 @@ def load_model(model_dir: Path, config: ModelShape, *, dtype: torch.dtype, devic
         raise UserError(f"dtype {str(dtype).removeprefix('torch.')} does not run on {device.type}; use one of: {names}")
     checkpoint = Checkpoint(model_dir)
     if isinstance(config, ModelConfig):
+        if attention == "native_cpu":
+            from blendserve.models.packed_decoder import PackedDecoder
+
+            return PackedDecoder(config, checkpoint, dtype)
         from blendserve.models.decoder import Decoder
 
         return Decoder(config, checkpoint, dtype, device)
