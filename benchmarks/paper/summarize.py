@@ -202,7 +202,7 @@ def draw_workloads(path: Path) -> None:
         axes.bar([at + (index + 0.5) * width for at in range(len(names))], heights, width, label=label)
     axes.axhline(100, color="black", linewidth=1)
     axes.set_xticks([at + 0.4 for at in range(len(names))], names)
-    axes.set_ylim(50, 102)
+    axes.set_ylim(0, 105)
     axes.set_ylabel("share of the practical optimum, %")
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
     figure.savefig(path, dpi=130)
@@ -226,7 +226,9 @@ def draw_grid(path: Path) -> None:
         panel.set_xticks(range(len(densities)), [f"{density:.2f}" for density in densities], rotation=60)
         panel.set_yticks(range(len(sharings)), [f"{sharing:.2f}" for sharing in sharings])
         panel.set_xlabel("density")
-        panel.set_title(f"{schedule} over dfs: {values.mean():.2f}x in the mean, {values.min():.2f}x at least")
+        panel.set_title(
+            f"{schedule} over dfs: {values.mean():.2f}x in the mean, {values.min():.2f}x at least", fontsize=10
+        )
     panels[0].set_ylabel("sharing")
     figure.colorbar(image, ax=panels, label="times faster than dfs")
     figure.savefig(path, dpi=130)
