@@ -61,6 +61,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere2, alternating windows": ("cohere2", {"sliding_window": WINDOW, "sliding_window_pattern": 2}),
     "gpt-2": ("gpt2", {"n_inner": None}),
     "gpt-neox": ("gpt_neox", {"attention_bias": True}),
+    "granite, whose scores have a scale of their own": ("granite", {"attention_multiplier": 0.1}),
     "mixtral": ("mixtral", {"num_local_experts": 4, "sliding_window": WINDOW}),
     "olmo2": ("olmo2", {}),
     "phi-3": ("phi3", {"sliding_window": WINDOW}),

@@ -8,9 +8,11 @@ import torch
 from blendserve.errors import UserError
 from blendserve.models import ModelConfig, load_model
 from blendserve.models.decoder import Decoder
+from blendserve.models.paged_check import paged_logits_error
 from dense_attention import DenseAttention
+from tiny_families import build_family
 from tiny_models import VOCAB_SIZE, build_llama
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 LENGTHS = (1, 3, 40, 150)
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -121,6 +123,25 @@ def test_bfloat16_gives_float32_logits_near_those_of_transformers(tmp_path: Path
         rounded = reference(prompt[None]).logits[0].float()
     assert logits.dtype == torch.float32
     assert (logits - expected).abs().mean() < 1.2 * (rounded - expected).abs().mean()
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "qwen2", "qwen3"])
+def test_bfloat16_rounds_a_family_no_more_than_transformers_does(tmp_path: Path, name: str) -> None:
+    model_dir = build_family(tmp_path, name)
+    exact, rounded = (
+        AutoModelForCausalLM.from_pretrained(model_dir, attn_implementation="eager", dtype=dtype).eval()
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    errors = []
+
+    @torch.inference_mode()
+    def expected(tokens: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = exact(tokens[None]).logits[0]
+        errors.append((rounded(tokens[None]).logits[0].float() - logits).norm() / logits.norm())
+        return logits
+
+    error = paged_logits_error(load(model_dir, torch.bfloat16), expected, torch.device("cpu"))
+    assert 0 < error < 1.2 * max(errors)
 
 
 def test_float16_on_a_cpu_is_refused_with_what_runs_there(tmp_path: Path) -> None:
