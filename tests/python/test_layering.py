@@ -28,6 +28,7 @@ CPP_LAYERS: dict[str, set[str]] = {
     "kernels": {"base"},
     "kernels/cpu": {"base", "kernels"},
     "kernels/cuda": {"base", "kernels"},
+    "model": {"base", "kernels/cpu"},
 }
 CPP_LAYERS["bindings"] = set(CPP_LAYERS)
 
