@@ -145,10 +145,10 @@ Raises ValueError when anything does not fit together; `kv` is then untouched.)"
       "num_threads", [] { return default_thread_pool().num_threads(); },
       "Threads the CPU kernels use; at first the CPUs this process may run on.");
   m.def("set_isa", &cpu::set_active_isa, py::arg("isa"),
-        R"(Chooses the instruction set of the CPU kernels: "scalar", "avx2" or "auto" (the best here).)");
+        R"(Chooses the instruction set of the CPU kernels: "scalar", "avx2", "avx512" or "auto" (the best here).)");
   m.def(
       "isa", [] { return cpu::to_string(cpu::active_isa()); },
-      R"(The instruction set of the CPU kernels: "scalar" or "avx2".)");
+      R"(The instruction set of the CPU kernels: "scalar", "avx2" or "avx512".)");
 }
 
 }  // namespace blendserve::bindings

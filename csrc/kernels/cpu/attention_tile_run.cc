@@ -160,6 +160,10 @@ void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
                        .exponent_cap = exponent_cap_,
                        .kv_dtype = params_.kv_dtype};
 #ifdef __x86_64__
+  if (active_isa() == Isa::kAvx512) {
+    attend_split_avx512(in, scratch_, out.from(first_row));
+    return;
+  }
   if (active_isa() == Isa::kAvx2) {
     attend_split_avx2(in, scratch_, out.from(first_row));
     return;

@@ -65,7 +65,13 @@ double worst_error(const AttentionShape& shape, const Sequence& sequence, std::i
 }
 
 std::vector<std::string> isas() {
-  return best_isa() == Isa::kScalar ? std::vector<std::string>{"scalar"} : std::vector<std::string>{"scalar", "avx2"};
+  std::vector<std::string> names;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= best_isa()) {
+      names.emplace_back(to_string(isa));
+    }
+  }
+  return names;
 }
 
 // Rows [begin, end) of an output with `row_len` floats a row.

@@ -26,7 +26,7 @@ SPEC = AttentionSpec(
 )
 
 
-@pytest.fixture(params=["scalar", "auto"])
+@pytest.fixture(params=["scalar", "avx2", "auto"])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_isa(request.param)
     yield request.param
@@ -254,7 +254,7 @@ class TestRefusals:
             replace(SPEC, block_size=0)
 
     def test_isa_and_threads_name_what_is_wrong(self) -> None:
-        with pytest.raises(ValueError, match='isa is "sse"; it must be "scalar", "avx2" or "auto"'):
+        with pytest.raises(ValueError, match='isa is "sse"; it must be "scalar", "avx2", "avx512" or "auto"'):
             _core.set_isa("sse")
         with pytest.raises(ValueError, match="num_threads is 0; it must be 1 or more"):
             _core.set_num_threads(0)

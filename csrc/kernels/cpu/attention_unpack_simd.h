@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/attention_split.h"
+
+namespace blendserve::cpu::simd {
+
+// How K and V are kept. A row is read in pieces of kPieceLen elements, one vector of 32-bit lanes each; store_lanes()
+// takes such lanes of K, transposed: each is 1 or 2 elements of one of the positions.
+template <class Vector>
+struct Float32 {
+  using Element = float;
+  static constexpr std::int32_t kPieceLen = Vector::kLen;
+  static typename Vector::Floats load(const Element* x) { return Vector::load(x); }
+  static void store_lanes(typename Vector::Floats lanes, std::int32_t lane, float* columns, std::ptrdiff_t stride) {
+    Vector::store(columns + lane * stride, lanes);
+  }
+};
+
+template <class Vector>
+struct BFloat16 {
+  using Element = std::uint16_t;
+  static constexpr std::int32_t kPieceLen = 2 * Vector::kLen;
+  static typename Vector::Floats load(const Element* x) { return Vector::widen(x); }
+  static void store_lanes(typename Vector::Floats lanes, std::int32_t lane, float* columns, std::ptrdiff_t stride) {
+    Vector::store(columns + 2 * lane * stride, Vector::widen_first(lanes));
+    Vector::store(columns + (2 * lane + 1) * stride, Vector::widen_second(lanes));
+  }
+};
+
+// load(x), where x points to kLen elements [begin, begin + kLen) of a row of `len`, those past its end 0.
+template <std::int32_t kLen, class Element, class Load>
+[[gnu::always_inline]] inline auto load_padded(const void* row, std::int32_t begin, std::int32_t len,
+                                               const Load& load) {
+  const Element* x = static_cast<const Element*>(row) + begin;
+  if (begin + kLen <= len) {
+    return load(x);
+  }
+  Element rest[kLen] = {};
+  std::memcpy(rest, x, static_cast<std::size_t>(len - begin) * sizeof(Element));
+  return load(rest);
+}
+
+// The rows that will be unpacked, and those after them. They are fetched into the L2 cache kAheadLen rows before their
+// turn, all lines of a row in order: the few misses that L1 can wait for at once do not fill the memory bus, and the
+// hardware prefetcher starts anew in every block.
+struct Rows {
+  const void* const* rows;
+  std::int32_t num_rows;
+  const void* const* next_rows;
+  std::int32_t num_next_rows;
+
+  // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
+  template <class Element>
+  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::int32_t row_len) const {
+    constexpr std::int32_t kAheadLen = 32;
+    constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
+    const std::int32_t ahead = row + kAheadLen;
+    if (ahead < num_rows + num_next_rows) {
+      const auto* x = static_cast<const Element*>(ahead < num_rows ? rows[ahead] : next_rows[ahead - num_rows]);
+      for (std::int32_t i = 0; i < row_len; i += kLineLen) {
+        __builtin_prefetch(x + i, 0, 2);
+      }
+    }
+  }
+};
+
+// tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; begin and num_positions are multiples of
+// kLanes.
+template <class Vector, class Dtype>
+void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
+  using Element = typename Dtype::Element;
+  for (std::int32_t p = 0; p < num_positions; p += Vector::kLen) {
+    for (std::int32_t j = 0; j < Vector::kLen; ++j) {
+      k.fetch_ahead_of<Element>(begin + p + j, head_dim);
+    }
+    for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
+      typename Vector::Floats x[Vector::kLen];
+#pragma GCC unroll 16
+      for (std::int32_t j = 0; j < Vector::kLen; ++j) {
+        x[j] = load_padded<Dtype::kPieceLen, Element>(k.rows[begin + p + j], i, head_dim, Vector::load);
+      }
+      Vector::transpose(x);
+#pragma GCC unroll 16
+      for (std::int32_t j = 0; j < Vector::kLen; ++j) {
+        Dtype::store_lanes(x[j], j, tile + std::ptrdiff_t{i} * kTileLen + p, kTileLen);
+      }
+    }
+  }
+}
+
+// tile[p][i] = v[begin + p][i], tile being [kTileLen, padded(head_dim)].
+template <class Vector, class Dtype>
+void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
+  using Element = typename Dtype::Element;
+  const std::int32_t width = padded(head_dim);
+  for (std::int32_t p = begin; p < begin + num_positions; ++p, tile += width) {
+    v.fetch_ahead_of<Element>(p, head_dim);
+    for (std::int32_t i = 0; i < head_dim; i += Vector::kLen) {
+      Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[p], i, head_dim, Dtype::load));
+    }
+  }
+}
+
+}  // namespace blendserve::cpu::simd
