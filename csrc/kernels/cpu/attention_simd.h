@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/attention_few_rows_simd.h"
 #include "kernels/cpu/attention_split.h"
 #include "kernels/cpu/attention_unpack_simd.h"
 #include "kernels/cpu/exp2_simd.h"
@@ -29,9 +30,9 @@ void score(const SplitInputs& in, float* tile, float* exponents) {
       const std::int32_t first = begin + block.column;
       const std::int32_t end = first + block.num_vectors * Vector::kLen;
       if (in.row_begins[block.row] < end && in.row_ends[block.row + block.num_rows - 1] > first) {
-        multiply<Vector>(block, {in.q + std::ptrdiff_t{block.row} * in.head_dim, in.head_dim},
-                         {tile + block.column, kTileLen}, in.head_dim,
-                         {exponents + std::ptrdiff_t{block.row} * kSplitLen + first, kSplitLen}, Into::kEmpty);
+        multiply<Vector>(block, Matrix<const float>{in.q, in.head_dim}.at(block.row, 0),
+                         Matrix<const float>{tile, kTileLen}.at(0, block.column), in.head_dim,
+                         Matrix<float>{exponents, kSplitLen}.at(block.row, first), Into::kEmpty);
       }
     });
   }
@@ -81,9 +82,9 @@ void weigh(float* row, std::int32_t row_begin, std::int32_t row_end, float expon
 // c[r] += sum over p of weights[r][p] · v[p] for the rows and columns of a block, p rising over [begin, end) where the
 // row attends. No weight elsewhere is touched, not even as 0: what another row may see must not reach this one as 0 ·
 // infinity. `weights` and `v` start at position 0, c at the block.
-template <class Vector>
+template <class Vector, class Values>
 void accumulate_block(const SplitInputs& in, const Block& block, std::int32_t begin, std::int32_t end,
-                      Matrix<const float> weights, Matrix<const float> v, Matrix<float> c) {
+                      Matrix<const float> weights, const Values& v, Matrix<float> c) {
   const auto row_by_row = [&](std::int32_t from, std::int32_t to) {
     for (std::int32_t r = 0; r < block.num_rows; ++r) {
       const std::int32_t first = larger(from, in.row_begins[block.row + r]);
@@ -91,8 +92,7 @@ void accumulate_block(const SplitInputs& in, const Block& block, std::int32_t be
       if (len > 0) {
         multiply<Vector>(
             {.row = block.row + r, .num_rows = 1, .column = block.column, .num_vectors = block.num_vectors},
-            {weights.row(block.row + r) + first, weights.stride}, {v.row(first) + block.column, v.stride}, len,
-            {c.row(r), c.stride}, Into::kFilled);
+            weights.at(block.row + r, first), v.at(first, block.column), len, c.at(r, 0), Into::kFilled);
       }
     }
   };
@@ -100,8 +100,7 @@ void accumulate_block(const SplitInputs& in, const Block& block, std::int32_t be
   const std::int32_t last = larger(first, smaller(end, in.row_ends[block.row]));  // all rows attend to [first, last)
   row_by_row(begin, first);
   if (last > first) {
-    multiply<Vector>(block, {weights.row(block.row) + first, weights.stride}, {v.row(first) + block.column, v.stride},
-                     last - first, c, Into::kFilled);
+    multiply<Vector>(block, weights.at(block.row, first), v.at(first, block.column), last - first, c, Into::kFilled);
   }
   row_by_row(last, end);
 }
@@ -110,14 +109,22 @@ template <class Vector, class Dtype>
 void accumulate_values(const SplitInputs& in, const float* weights, float* tile, float* acc) {
   const Rows v{in.v_rows, in.end(), in.next_k_rows, in.num_next_rows};
   const std::int32_t width = padded(in.head_dim);
+  const bool as_stored = takes_rows_as_stored<Vector, Dtype>(in);
   std::memset(acc, 0, static_cast<std::size_t>(in.num_rows * width) * sizeof(float));
   for (std::int32_t begin = in.begin(); begin < in.end(); begin += kTileLen) {
     const std::int32_t end = smaller(begin + kTileLen, in.end());
-    unpack_v<Vector, Dtype>(v, begin, end - begin, in.head_dim, tile);
+    if (!as_stored) {
+      unpack_v<Vector, Dtype>(v, begin, end - begin, in.head_dim, tile);
+    }
     for_each_block<Vector>(in.num_rows, width, [&](const Block& block) {
-      accumulate_block<Vector>(in, block, begin, end, {weights, kSplitLen},
-                               {tile - std::ptrdiff_t{begin} * width, width},
-                               {acc + std::ptrdiff_t{block.row} * width + block.column, width});
+      const Matrix<const float> row_weights{weights, kSplitLen};
+      const Matrix<float> c = Matrix<float>{acc, width}.at(block.row, block.column);
+      if (as_stored) {
+        accumulate_block<Vector>(in, block, begin, end, row_weights, StoredRows<Dtype>{v, 0, 0}, c);
+      } else {
+        const Matrix<const float> values{tile - std::ptrdiff_t{begin} * width, width};
+        accumulate_block<Vector>(in, block, begin, end, row_weights, values, c);
+      }
     });
   }
 }
@@ -126,7 +133,11 @@ template <class Vector, class Dtype>
 void attend_split_of(const SplitInputs& in, float* scratch, const PartialRows& out) {
   float* exponents = scratch;
   float* tile = scratch + std::ptrdiff_t{in.num_rows} * kSplitLen;
-  score<Vector, Dtype>(in, tile, exponents);
+  if (takes_rows_as_stored<Vector, Dtype>(in)) {
+    score_few_rows<Vector, Dtype>(in, exponents);
+  } else {
+    score<Vector, Dtype>(in, tile, exponents);
+  }
   for (std::int32_t r = 0; r < in.num_rows; ++r) {
     weigh<Vector>(exponents + std::ptrdiff_t{r} * kSplitLen, in.row_begins[r], in.row_ends[r], in.exponent_cap,
                   out.max + r, out.sum + r);

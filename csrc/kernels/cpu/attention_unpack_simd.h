@@ -13,8 +13,13 @@ namespace blendserve::cpu::simd {
 template <class Vector>
 struct Float32 {
   using Element = float;
+  static constexpr std::int32_t kPerLane = 1;
   static constexpr std::int32_t kPieceLen = Vector::kLen;
   static typename Vector::Floats load(const Element* x) { return Vector::load(x); }
+  static typename Vector::Floats multiply_add(const float* y, typename Vector::Floats lanes,
+                                              typename Vector::Floats sum) {
+    return Vector::multiply_add(Vector::broadcast(y[0]), lanes, sum);
+  }
   static void store_lanes(typename Vector::Floats lanes, std::int32_t lane, float* columns, std::ptrdiff_t stride) {
     Vector::store(columns + lane * stride, lanes);
   }
@@ -23,8 +28,14 @@ struct Float32 {
 template <class Vector>
 struct BFloat16 {
   using Element = std::uint16_t;
+  static constexpr std::int32_t kPerLane = 2;
   static constexpr std::int32_t kPieceLen = 2 * Vector::kLen;
   static typename Vector::Floats load(const Element* x) { return Vector::widen(x); }
+  static typename Vector::Floats multiply_add(const float* y, typename Vector::Floats lanes,
+                                              typename Vector::Floats sum) {
+    sum = Vector::multiply_add(Vector::broadcast(y[0]), Vector::widen_first(lanes), sum);
+    return Vector::multiply_add(Vector::broadcast(y[1]), Vector::widen_second(lanes), sum);
+  }
   static void store_lanes(typename Vector::Floats lanes, std::int32_t lane, float* columns, std::ptrdiff_t stride) {
     Vector::store(columns + 2 * lane * stride, Vector::widen_first(lanes));
     Vector::store(columns + (2 * lane + 1) * stride, Vector::widen_second(lanes));
@@ -53,15 +64,16 @@ struct Rows {
   const void* const* next_rows;
   std::int32_t num_next_rows;
 
-  // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
+  // Elements [begin, end) of it. Inlined by force: GCC takes a call that only prefetches for one without effect and
+  // drops it.
   template <class Element>
-  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::int32_t row_len) const {
+  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::int32_t begin, std::int32_t end) const {
     constexpr std::int32_t kAheadLen = 32;
     constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
     const std::int32_t ahead = row + kAheadLen;
     if (ahead < num_rows + num_next_rows) {
       const auto* x = static_cast<const Element*>(ahead < num_rows ? rows[ahead] : next_rows[ahead - num_rows]);
-      for (std::int32_t i = 0; i < row_len; i += kLineLen) {
+      for (std::int32_t i = begin; i < end; i += kLineLen) {
         __builtin_prefetch(x + i, 0, 2);
       }
     }
@@ -75,7 +87,7 @@ void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std
   using Element = typename Dtype::Element;
   for (std::int32_t p = 0; p < num_positions; p += Vector::kLen) {
     for (std::int32_t j = 0; j < Vector::kLen; ++j) {
-      k.fetch_ahead_of<Element>(begin + p + j, head_dim);
+      k.fetch_ahead_of<Element>(begin + p + j, 0, head_dim);
     }
     for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
       typename Vector::Floats x[Vector::kLen];
@@ -98,7 +110,7 @@ void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std
   using Element = typename Dtype::Element;
   const std::int32_t width = padded(head_dim);
   for (std::int32_t p = begin; p < begin + num_positions; ++p, tile += width) {
-    v.fetch_ahead_of<Element>(p, head_dim);
+    v.fetch_ahead_of<Element>(p, 0, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += Vector::kLen) {
       Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[p], i, head_dim, Dtype::load));
     }

@@ -11,6 +11,15 @@ struct Matrix {
   T* first;
   std::ptrdiff_t stride;
   [[gnu::always_inline]] T* row(std::ptrdiff_t r) const { return first + r * stride; }
+  [[gnu::always_inline]] Matrix at(std::ptrdiff_t r, std::ptrdiff_t c) const { return {row(r) + c, stride}; }
+
+  // What multiply() asks of its right factor: a vector of a row, and to fetch what follows such a piece of a row.
+  template <class Vector>
+  typename Vector::Floats load(std::int32_t r, std::int32_t c) const {
+    return Vector::load(row(r) + c);
+  }
+  template <int kLen>
+  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t /*r*/) const {}
 };
 
 // Rows and columns of a product that stay in registers together; num_vectors is a power of 2.
@@ -25,8 +34,8 @@ enum class Into { kEmpty, kFilled };  // start from 0, or from what c holds
 
 // c (+)= a · b, all three from the block's own first row and column on. Each element of c is one chain of fused
 // multiply-adds with k rising, so it does not depend on the block it is computed in.
-template <class Vector, int kVectors, int kRows>
-void multiply_block(Matrix<const float> a, Matrix<const float> b, std::int32_t k_len, Matrix<float> c, Into into) {
+template <class Vector, int kVectors, int kRows, class Right>
+void multiply_block(Matrix<const float> a, const Right& b, std::int32_t k_len, Matrix<float> c, Into into) {
   using Floats = typename Vector::Floats;
   Floats sums[kRows][kVectors];
 #pragma GCC unroll 16
@@ -37,10 +46,11 @@ void multiply_block(Matrix<const float> a, Matrix<const float> b, std::int32_t k
     }
   }
   for (std::int32_t k = 0; k < k_len; ++k) {
+    b.template fetch_ahead_of<Vector::kLen * kVectors>(k);
     Floats x[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
-      x[v] = Vector::load(b.row(k) + Vector::kLen * v);
+      x[v] = b.template load<Vector>(k, Vector::kLen * v);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
@@ -60,9 +70,9 @@ void multiply_block(Matrix<const float> a, Matrix<const float> b, std::int32_t k
   }
 }
 
-template <class Vector, int kVectors, int kRows = 1>
-void multiply_rows(std::int32_t num_rows, Matrix<const float> a, Matrix<const float> b, std::int32_t k_len,
-                   Matrix<float> c, Into into) {
+template <class Vector, int kVectors, int kRows = 1, class Right>
+void multiply_rows(std::int32_t num_rows, Matrix<const float> a, const Right& b, std::int32_t k_len, Matrix<float> c,
+                   Into into) {
   if (num_rows == kRows) {
     multiply_block<Vector, kVectors, kRows>(a, b, k_len, c, into);
   } else if constexpr (kRows < Vector::kMaxRows && kVectors <= Vector::max_vectors(kRows + 1)) {
@@ -70,8 +80,8 @@ void multiply_rows(std::int32_t num_rows, Matrix<const float> a, Matrix<const fl
   }
 }
 
-template <class Vector, int kVectors = 1>
-void multiply(const Block& block, Matrix<const float> a, Matrix<const float> b, std::int32_t k_len, Matrix<float> c,
+template <class Vector, int kVectors = 1, class Right>
+void multiply(const Block& block, Matrix<const float> a, const Right& b, std::int32_t k_len, Matrix<float> c,
               Into into) {
   if (block.num_vectors == kVectors) {
     multiply_rows<Vector, kVectors>(block.num_rows, a, b, k_len, c, into);
