@@ -14,38 +14,60 @@ bool takes_rows_as_stored(const SplitInputs& in) {
   return in.num_rows <= Vector::kMaxRows && in.head_dim % Dtype::kPieceLen == 0;
 }
 
-// score() for kRows rows: kLen positions at a time, transposed a piece of their rows after the other.
-template <class Vector, class Dtype, int kRows>
-void score_rows(const SplitInputs& in, float* exponents) {
+// score() of kRows rows for kGroups times kLen positions from p on. A piece of the rows of K at a time is transposed to
+// lanes of positions; the sums of few rows are long chains of latencies, so two groups of positions take turns.
+template <class Vector, class Dtype, int kRows, int kGroups>
+void score_positions(const SplitInputs& in, const Rows& k, std::int32_t p, float* exponents) {
   using Floats = typename Vector::Floats;
   using Element = typename Dtype::Element;
-  const Rows k{in.k_rows, in.end(), in.v_rows, in.end()};
-  for (std::int32_t p = in.begin() / kLanes * kLanes; p < padded(in.end()); p += Vector::kLen) {
-    Floats sums[kRows];
+  const void* const* ahead = k.ahead_of(p, kGroups * Vector::kLen);
+  Floats sums[kGroups][kRows];
+#pragma GCC unroll 2
+  for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      sums[r] = Vector::zero();
+      sums[g][r] = Vector::zero();
     }
-    for (std::int32_t i = 0; i < in.head_dim; i += Dtype::kPieceLen) {
+  }
+  for (std::int32_t i = 0; i < in.head_dim; i += Dtype::kPieceLen) {
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
       Floats x[Vector::kLen];
 #pragma GCC unroll 16
       for (int j = 0; j < Vector::kLen; ++j) {
-        k.fetch_ahead_of<Element>(p + j, i, i + Dtype::kPieceLen);
-        x[j] = Vector::load(static_cast<const Element*>(k.rows[p + j]) + i);
+        fetch<Element>(ahead[g * Vector::kLen + j], i, i + Dtype::kPieceLen);
+        x[j] = Vector::load(static_cast<const Element*>(k.rows[p + g * Vector::kLen + j]) + i);
       }
       Vector::transpose(x);
 #pragma GCC unroll 16
       for (int j = 0; j < Vector::kLen; ++j) {
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
-          sums[r] = Dtype::multiply_add(in.q + r * in.head_dim + i + Dtype::kPerLane * j, x[j], sums[r]);
+          sums[g][r] = Dtype::multiply_add(in.q + r * in.head_dim + i + Dtype::kPerLane * j, x[j], sums[g][r]);
         }
       }
     }
+  }
+#pragma GCC unroll 2
+  for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      Vector::store(exponents + r * kSplitLen + p, sums[r]);
+      Vector::store(exponents + r * kSplitLen + p + g * Vector::kLen, sums[g][r]);
     }
+  }
+}
+
+template <class Vector, class Dtype, int kRows>
+void score_rows(const SplitInputs& in, float* exponents) {
+  constexpr int kGroups = kRows <= 4 ? 2 : 1;
+  const Rows k{in.k_rows, in.end(), in.v_rows, in.end()};
+  const std::int32_t end = padded(in.end());
+  std::int32_t p = in.begin() / kLanes * kLanes;
+  for (; p + kGroups * Vector::kLen <= end; p += kGroups * Vector::kLen) {
+    score_positions<Vector, Dtype, kRows, kGroups>(in, k, p, exponents);
+  }
+  if (p < end) {
+    score_positions<Vector, Dtype, kRows, 1>(in, k, p, exponents);
   }
 }
 
@@ -61,19 +83,19 @@ void score_few_rows(const SplitInputs& in, float* exponents) {
 // Rows of V from `row` and `column` on, for multiply().
 template <class Dtype>
 struct StoredRows {
-  Rows rows;
-  std::int32_t row;
+  const void* const* row;
+  const void* const* row_ahead;
   std::int32_t column;
 
-  StoredRows at(std::int32_t r, std::int32_t c) const { return {rows, row + r, column + c}; }
+  StoredRows at(std::int32_t r, std::int32_t c) const { return {row + r, row_ahead + r, column + c}; }
 
   template <class Vector>
   typename Vector::Floats load(std::int32_t r, std::int32_t c) const {
-    return Dtype::load(static_cast<const typename Dtype::Element*>(rows.rows[row + r]) + column + c);
+    return Dtype::load(static_cast<const typename Dtype::Element*>(row[r]) + column + c);
   }
   template <int kLen>
   [[gnu::always_inline]] void fetch_ahead_of(std::int32_t r) const {
-    rows.fetch_ahead_of<typename Dtype::Element>(row + r, column, column + kLen);
+    fetch<typename Dtype::Element>(row_ahead[r], column, column + kLen);
   }
 };
 

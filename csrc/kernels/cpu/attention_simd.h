@@ -116,11 +116,12 @@ void accumulate_values(const SplitInputs& in, const float* weights, float* tile,
     if (!as_stored) {
       unpack_v<Vector, Dtype>(v, begin, end - begin, in.head_dim, tile);
     }
+    const StoredRows<Dtype> values_as_stored{v.rows, v.ahead_of(begin, end - begin) - begin, 0};
     for_each_block<Vector>(in.num_rows, width, [&](const Block& block) {
       const Matrix<const float> row_weights{weights, kSplitLen};
       const Matrix<float> c = Matrix<float>{acc, width}.at(block.row, block.column);
       if (as_stored) {
-        accumulate_block<Vector>(in, block, begin, end, row_weights, StoredRows<Dtype>{v, 0, 0}, c);
+        accumulate_block<Vector>(in, block, begin, end, row_weights, values_as_stored, c);
       } else {
         const Matrix<const float> values{tile - std::ptrdiff_t{begin} * width, width};
         accumulate_block<Vector>(in, block, begin, end, row_weights, values, c);

@@ -55,30 +55,37 @@ template <std::int32_t kLen, class Element, class Load>
   return load(rest);
 }
 
-// The rows that will be unpacked, and those after them. They are fetched into the L2 cache kAheadLen rows before their
-// turn, all lines of a row in order: the few misses that L1 can wait for at once do not fill the memory bus, and the
+// The rows that are read, and those after them. They are fetched into the L2 cache kAheadLen rows before their turn,
+// with the work on others in between: the few misses that L1 can wait for at once do not fill the memory bus, and the
 // hardware prefetcher starts anew in every block.
 struct Rows {
+  static constexpr std::int32_t kAheadLen = 32;
+
   const void* const* rows;
   std::int32_t num_rows;
   const void* const* next_rows;
   std::int32_t num_next_rows;
 
-  // Elements [begin, end) of it. Inlined by force: GCC takes a call that only prefetches for one without effect and
-  // drops it.
-  template <class Element>
-  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::int32_t begin, std::int32_t end) const {
-    constexpr std::int32_t kAheadLen = 32;
-    constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
+  // `len` rows to fetch while as many from `row` on are worked on; these themselves where there are not so many more.
+  [[gnu::always_inline]] const void* const* ahead_of(std::int32_t row, std::int32_t len) const {
     const std::int32_t ahead = row + kAheadLen;
-    if (ahead < num_rows + num_next_rows) {
-      const auto* x = static_cast<const Element*>(ahead < num_rows ? rows[ahead] : next_rows[ahead - num_rows]);
-      for (std::int32_t i = begin; i < end; i += kLineLen) {
-        __builtin_prefetch(x + i, 0, 2);
-      }
+    if (ahead + len <= num_rows) {
+      return rows + ahead;
     }
+    const std::int32_t next = ahead < num_rows ? 0 : ahead - num_rows;
+    return next + len <= num_next_rows ? next_rows + next : rows + row;
   }
 };
+
+// Elements [begin, end) of a row. Inlined by force: GCC takes a call that only prefetches for one without effect and
+// drops it.
+template <class Element>
+[[gnu::always_inline]] inline void fetch(const void* row, std::int32_t begin, std::int32_t end) {
+  constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
+  for (std::int32_t i = begin; i < end; i += kLineLen) {
+    __builtin_prefetch(static_cast<const Element*>(row) + i, 0, 2);
+  }
+}
 
 // tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; begin and num_positions are multiples of
 // kLanes.
@@ -86,8 +93,9 @@ template <class Vector, class Dtype>
 void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   for (std::int32_t p = 0; p < num_positions; p += Vector::kLen) {
+    const void* const* ahead = k.ahead_of(begin + p, Vector::kLen);
     for (std::int32_t j = 0; j < Vector::kLen; ++j) {
-      k.fetch_ahead_of<Element>(begin + p + j, 0, head_dim);
+      fetch<Element>(ahead[j], 0, head_dim);
     }
     for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
       typename Vector::Floats x[Vector::kLen];
@@ -109,10 +117,11 @@ template <class Vector, class Dtype>
 void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   const std::int32_t width = padded(head_dim);
-  for (std::int32_t p = begin; p < begin + num_positions; ++p, tile += width) {
-    v.fetch_ahead_of<Element>(p, 0, head_dim);
+  const void* const* ahead = v.ahead_of(begin, num_positions);
+  for (std::int32_t p = 0; p < num_positions; ++p, tile += width) {
+    fetch<Element>(ahead[p], 0, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += Vector::kLen) {
-      Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[p], i, head_dim, Dtype::load));
+      Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[begin + p], i, head_dim, Dtype::load));
     }
   }
 }
