@@ -20,7 +20,7 @@ template <class Vector, class Dtype, int kRows, int kGroups>
 void score_positions(const SplitInputs& in, const Rows& k, std::int32_t p, float* exponents) {
   using Floats = typename Vector::Floats;
   using Element = typename Dtype::Element;
-  const void* const* ahead = k.ahead_of(p, kGroups * Vector::kLen);
+  Lines<Element> ahead = k.ahead_of<Element>(p, kGroups * Vector::kLen, in.head_dim);
   Floats sums[kGroups][kRows];
 #pragma GCC unroll 2
   for (int g = 0; g < kGroups; ++g) {
@@ -35,7 +35,7 @@ void score_positions(const SplitInputs& in, const Rows& k, std::int32_t p, float
       Floats x[Vector::kLen];
 #pragma GCC unroll 16
       for (int j = 0; j < Vector::kLen; ++j) {
-        fetch<Element>(ahead[g * Vector::kLen + j], i, i + Dtype::kPieceLen);
+        ahead.fetch_elements(Dtype::kPieceLen);
         x[j] = Vector::load(static_cast<const Element*>(k.rows[p + g * Vector::kLen + j]) + i);
       }
       Vector::transpose(x);
@@ -84,18 +84,18 @@ void score_few_rows(const SplitInputs& in, float* exponents) {
 template <class Dtype>
 struct StoredRows {
   const void* const* row;
-  const void* const* row_ahead;
   std::int32_t column;
+  Lines<typename Dtype::Element>* ahead;
 
-  StoredRows at(std::int32_t r, std::int32_t c) const { return {row + r, row_ahead + r, column + c}; }
+  StoredRows at(std::int32_t r, std::int32_t c) const { return {row + r, column + c, ahead}; }
 
   template <class Vector>
   typename Vector::Floats load(std::int32_t r, std::int32_t c) const {
     return Dtype::load(static_cast<const typename Dtype::Element*>(row[r]) + column + c);
   }
   template <int kLen>
-  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t r) const {
-    fetch<typename Dtype::Element>(row_ahead[r], column, column + kLen);
+  [[gnu::always_inline]] void fetch_ahead() const {
+    ahead->fetch_elements(kLen);
   }
 };
 

@@ -116,7 +116,8 @@ void accumulate_values(const SplitInputs& in, const float* weights, float* tile,
     if (!as_stored) {
       unpack_v<Vector, Dtype>(v, begin, end - begin, in.head_dim, tile);
     }
-    const StoredRows<Dtype> values_as_stored{v.rows, v.ahead_of(begin, end - begin) - begin, 0};
+    auto ahead = v.template ahead_of<typename Dtype::Element>(begin, end - begin, in.head_dim);
+    const StoredRows<Dtype> values_as_stored{v.rows, 0, &ahead};
     for_each_block<Vector>(in.num_rows, width, [&](const Block& block) {
       const Matrix<const float> row_weights{weights, kSplitLen};
       const Matrix<float> c = Matrix<float>{acc, width}.at(block.row, block.column);

@@ -55,6 +55,29 @@ template <std::int32_t kLen, class Element, class Load>
   return load(rest);
 }
 
+// The lines of rows [row, end), to be fetched a few at a time in the order in which they lie in memory: the hardware
+// prefetcher joins in.
+template <class Element>
+struct Lines {
+  const void* const* row;
+  const void* const* end;
+  std::int32_t row_len;
+  std::int32_t begin = 0;
+
+  // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
+  [[gnu::always_inline]] void fetch_elements(std::int32_t num_elements) {
+    constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
+    for (std::int32_t i = 0; i < num_elements && row != end; i += kLineLen) {
+      __builtin_prefetch(static_cast<const Element*>(*row) + begin, 0, 2);
+      begin += kLineLen;
+      if (begin >= row_len) {
+        begin = 0;
+        ++row;
+      }
+    }
+  }
+};
+
 // The rows that are read, and those after them. They are fetched into the L2 cache kAheadLen rows before their turn,
 // with the work on others in between: the few misses that L1 can wait for at once do not fill the memory bus, and the
 // hardware prefetcher starts anew in every block.
@@ -67,25 +90,16 @@ struct Rows {
   std::int32_t num_next_rows;
 
   // `len` rows to fetch while as many from `row` on are worked on; these themselves where there are not so many more.
-  [[gnu::always_inline]] const void* const* ahead_of(std::int32_t row, std::int32_t len) const {
+  template <class Element>
+  [[gnu::always_inline]] Lines<Element> ahead_of(std::int32_t row, std::int32_t len, std::int32_t row_len) const {
     const std::int32_t ahead = row + kAheadLen;
-    if (ahead + len <= num_rows) {
-      return rows + ahead;
-    }
     const std::int32_t next = ahead < num_rows ? 0 : ahead - num_rows;
-    return next + len <= num_next_rows ? next_rows + next : rows + row;
+    const void* const* first = ahead + len <= num_rows       ? rows + ahead
+                               : next + len <= num_next_rows ? next_rows + next
+                                                             : rows + row;
+    return {first, first + len, row_len};
   }
 };
-
-// Elements [begin, end) of a row. Inlined by force: GCC takes a call that only prefetches for one without effect and
-// drops it.
-template <class Element>
-[[gnu::always_inline]] inline void fetch(const void* row, std::int32_t begin, std::int32_t end) {
-  constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
-  for (std::int32_t i = begin; i < end; i += kLineLen) {
-    __builtin_prefetch(static_cast<const Element*>(row) + i, 0, 2);
-  }
-}
 
 // tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; begin and num_positions are multiples of
 // kLanes.
@@ -93,11 +107,9 @@ template <class Vector, class Dtype>
 void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   for (std::int32_t p = 0; p < num_positions; p += Vector::kLen) {
-    const void* const* ahead = k.ahead_of(begin + p, Vector::kLen);
-    for (std::int32_t j = 0; j < Vector::kLen; ++j) {
-      fetch<Element>(ahead[j], 0, head_dim);
-    }
+    Lines<Element> ahead = k.ahead_of<Element>(begin + p, Vector::kLen, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
+      ahead.fetch_elements(Vector::kLen * Dtype::kPieceLen);
       typename Vector::Floats x[Vector::kLen];
 #pragma GCC unroll 16
       for (std::int32_t j = 0; j < Vector::kLen; ++j) {
@@ -117,9 +129,9 @@ template <class Vector, class Dtype>
 void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   const std::int32_t width = padded(head_dim);
-  const void* const* ahead = v.ahead_of(begin, num_positions);
+  Lines<Element> ahead = v.ahead_of<Element>(begin, num_positions, head_dim);
   for (std::int32_t p = 0; p < num_positions; ++p, tile += width) {
-    fetch<Element>(ahead[p], 0, head_dim);
+    ahead.fetch_elements(head_dim);
     for (std::int32_t i = 0; i < head_dim; i += Vector::kLen) {
       Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[begin + p], i, head_dim, Dtype::load));
     }

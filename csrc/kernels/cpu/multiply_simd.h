@@ -13,13 +13,13 @@ struct Matrix {
   [[gnu::always_inline]] T* row(std::ptrdiff_t r) const { return first + r * stride; }
   [[gnu::always_inline]] Matrix at(std::ptrdiff_t r, std::ptrdiff_t c) const { return {row(r) + c, stride}; }
 
-  // What multiply() asks of its right factor: a vector of a row, and to fetch what follows such a piece of a row.
+  // What multiply() asks of its right factor: a vector of a row, and to fetch as much as it takes of one.
   template <class Vector>
   typename Vector::Floats load(std::int32_t r, std::int32_t c) const {
     return Vector::load(row(r) + c);
   }
   template <int kLen>
-  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t /*r*/) const {}
+  [[gnu::always_inline]] void fetch_ahead() const {}
 };
 
 // Rows and columns of a product that stay in registers together; num_vectors is a power of 2.
@@ -46,7 +46,7 @@ void multiply_block(Matrix<const float> a, const Right& b, std::int32_t k_len, M
     }
   }
   for (std::int32_t k = 0; k < k_len; ++k) {
-    b.template fetch_ahead_of<Vector::kLen * kVectors>(k);
+    b.template fetch_ahead<Vector::kLen * kVectors>();
     Floats x[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
