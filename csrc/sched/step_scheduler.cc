@@ -27,11 +27,16 @@ std::int32_t StepScheduler::add_stop_set(std::vector<Token> tokens) {
   return static_cast<std::int32_t>(stop_sets_.size()) - 1;
 }
 
-RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthLimits> limits) {
+RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthLimits> limits,
+                                      std::span<const std::int32_t> prompt_logprobs) {
   const std::int64_t count = workload.size();
   if (static_cast<std::int64_t>(limits.size()) != count) {
     throw InvalidInput("there are " + std::to_string(count) + " prompts, but limits for " +
                        std::to_string(limits.size()));
+  }
+  if (!prompt_logprobs.empty() && prompt_logprobs.size() != limits.size()) {
+    throw InvalidInput("there are " + std::to_string(count) + " prompts, but prompt_logprobs for " +
+                       std::to_string(prompt_logprobs.size()));
   }
   if (num_requests() + count > INT32_MAX) {
     throw InvalidInput("more than " + std::to_string(INT32_MAX) + " requests; run the job in several windows");
@@ -44,9 +49,15 @@ RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthL
     const LengthLimits& limit = limits[static_cast<std::size_t>(i)];
     const std::string name = "request " + std::to_string(i);
     if (prompt.empty()) throw InvalidInput(name + " has an empty prompt; give it at least one token");
-    if (limit.max_new_tokens < 1) {
+    if (limit.max_new_tokens < 0) {
       throw InvalidInput(name + " has max_new_tokens " + std::to_string(limit.max_new_tokens) +
-                         "; it must be at least 1");
+                         "; it must be 0 or more");
+    }
+    const std::int32_t num_top =
+        prompt_logprobs.empty() ? kNoPromptLogprobs : prompt_logprobs[static_cast<std::size_t>(i)];
+    if (num_top < kNoPromptLogprobs) {
+      throw InvalidInput(name + " has prompt_logprobs " + std::to_string(num_top) +
+                         "; it must be 0 or more, or -1 for none");
     }
     if (limit.stop_set < 0 || limit.stop_set >= static_cast<std::int32_t>(stop_sets_.size())) {
       throw InvalidInput(name + " has stop set " + std::to_string(limit.stop_set) + ", which is not registered");
@@ -58,7 +69,7 @@ RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthL
                          "), but the cache holds " + std::to_string(capacity) +
                          "; give it more KV memory or lower max_tokens");
     }
-    arrived.push_back({static_cast<RequestId>(num_requests() + i), prompt, limit});
+    arrived.push_back({static_cast<RequestId>(num_requests() + i), prompt, limit, num_top});
   }
   rows_.reserve(rows_.size() + arrived.size());
   for (const Request& request : arrived) rows_.emplace_back().request = request;
@@ -102,6 +113,10 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
     row.sequence->num_computed = row.sequence->num_scheduled;
     row.max_computed = std::max(row.max_computed, row.sequence->num_computed);
     cache_.publish(row.sequence->blocks, row.tokens(), row.sequence->num_computed);
+    if (!row.request.is_sampled() && row.num_left() == 0) {
+      finish(row, FinishReason::kLength);
+      finished_.push_back(id);
+    }
   }
   for (std::size_t i = 0; i < sampled.size(); ++i) {
     RequestRow& row = mutable_row(plan.sample_ids[i]);
@@ -197,10 +212,22 @@ void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens)
   plan.kv_lens.push_back(end);
   plan.block_table.insert(plan.block_table.end(), blocks.begin(), blocks.begin() + cache_.num_blocks_for(end));
   plan.block_indptr.push_back(static_cast<std::int32_t>(plan.block_table.size()));
-  if (end == row.num_tokens()) {
+  if (row.request.scores_prompt()) append_prompt_logits(row, begin, end);
+  if (end == row.num_tokens() && row.request.is_sampled()) {
     plan.logit_rows.push_back(plan.qo_indptr.back() - 1);
     plan.sample_ids.push_back(row.request.id);
     plan.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
+  }
+}
+
+// The plan's last tokens are [begin, end) of the sequence. The prompt's last token has no prompt token behind it.
+void StepScheduler::append_prompt_logits(const RequestRow& row, std::int32_t begin, std::int32_t end) {
+  StepPlan& plan = *plan_;
+  const std::int32_t first_row = plan.qo_indptr.back() - (end - begin);
+  const auto prompt = row.request.prompt;
+  for (std::int32_t position = begin; position < std::min(end, row.request.prompt_len() - 1); ++position) {
+    plan.prompt_logit_rows.push_back(first_row + position - begin);
+    plan.prompt_next_tokens.push_back(prompt[static_cast<std::size_t>(position) + 1]);
   }
 }
 
