@@ -137,7 +137,10 @@ def test_added_buffers_are_borrowed_and_let_go_with_the_scheduler() -> None:
         ({"offsets": np.array([1, 1], np.int64)}, "request 0 has an empty prompt"),
         ({"max_new_tokens": np.array([4], np.uint32)}, "max_new_tokens has dtype uint32; it must be int32"),
         ({"max_new_tokens": np.array([-1], np.int32)}, "request 0 has max_new_tokens -1; it must be 0 or more"),
-        ({"prompt_logprobs": np.array([-2], np.int32)}, "request 0 has prompt_logprobs -2; it must be 0 or more, or -1"),
+        (
+            {"prompt_logprobs": np.array([-2], np.int32)},
+            "request 0 has prompt_logprobs -2; it must be 0 or more, or -1",
+        ),
         ({"prompt_logprobs": np.array([0, 0], np.int32)}, "there are 1 prompts, but prompt_logprobs for 2"),
         ({"max_new_tokens": np.array([63], np.int32)}, "request 0 needs 65 tokens of KV cache .* the cache holds 64"),
         ({"stop_sets": np.array([0, 0], np.int32)}, "stop_sets has 2 entries, max_new_tokens 1"),

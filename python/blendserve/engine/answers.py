@@ -40,7 +40,7 @@ class Answers:
         a stop token. Returns the requests in which a stop string is complete now.
         """
         if (asked := sampled.logprobs) is not None:
-            logprobs = token_logprobs(sampled.token_ids[asked.rows], asked.logprobs, asked.num_top)
+            logprobs = token_logprobs(sampled.token_ids[asked.rows], asked.columns, asked.num_top)
             for request_id, logprob in zip(request_ids[asked.rows].tolist(), logprobs, strict=True):
                 self._logprobs[request_id].append(logprob)
         if not self._stop_checkers:

@@ -25,12 +25,12 @@ class LogprobRows:
     """Log-probabilities under the model's own distribution, for the R of a step's M rows that asked for them.
 
     `rows` [R] int32 are their places among the M, `num_top` [R] int32 how many most likely tokens each asked for (at
-    most the vocabulary); `logprobs` are of the sampled tokens, with the most that any row asked for.
+    most the vocabulary); `columns` [R] are of the sampled tokens, with the most that any row asked for.
     """
 
     rows: NDArray[np.int32]
     num_top: NDArray[np.int32]
-    logprobs: Logprobs
+    columns: Logprobs
 
 
 @dataclass(frozen=True)

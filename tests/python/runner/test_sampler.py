@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from blendserve._core import random_uniforms
-from blendserve.runner import sampler as sampler_module
+from blendserve.runner import logprobs as logprobs_module
 from blendserve.runner.sampler import LogprobRows, SampledTokens, Sampler, SamplingTable
 from blendserve.runner.token_choice import DrawSettings, draw_from_most_likely, draw_from_vocabulary
 
@@ -60,6 +60,7 @@ def settings_of(uniform: list[float], **row: float) -> DrawSettings:
         column("temperature", 1, np.float32),
         column("top_p", 1, np.float32),
         column("top_k", 0, np.int32),
+        column("min_p", 0, np.float32),
         np.asarray(uniform),
     )
 
@@ -118,15 +119,15 @@ def logprobs_by_row(sampled: SampledTokens) -> Iterator[tuple[int, tuple[float, 
     if (logprobs := sampled.logprobs) is not None:
         for i, row in enumerate(logprobs.rows):
             num_top = logprobs.num_top[i]
-            top_ids, top_logprobs = logprobs.top_ids[i, :num_top], logprobs.top_logprobs[i, :num_top]
-            yield int(row), (float(logprobs.chosen[i]), top_ids.tolist(), top_logprobs.tolist())
+            top_ids, top_logprobs = logprobs.columns.top_ids[i, :num_top], logprobs.columns.top_logprobs[i, :num_top]
+            yield int(row), (float(logprobs.columns.chosen[i]), top_ids.tolist(), top_logprobs.tolist())
 
 
 def test_the_number_of_rows_worked_on_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     table = table_of(*[settings | {"num_logprobs": 2} for settings in SETTINGS * 3])
     logits = random_logits(len(SETTINGS) * 3, 600)
     whole = sample(table, logits)
-    monkeypatch.setattr(sampler_module, "_CPU_CHUNK_ELEMENTS", 4 * 600)
+    monkeypatch.setattr(logprobs_module, "_CPU_CHUNK_ELEMENTS", 4 * 600)
     chunked = sample(table, logits)
     assert chunked.token_ids.tolist() == whole.token_ids.tolist()
     assert list(logprobs_by_row(chunked)) == list(logprobs_by_row(whole))
@@ -240,9 +241,9 @@ def test_logprobs_are_of_the_models_own_distribution_whatever_the_settings():
     logprobs = sampled.logprobs
     assert isinstance(logprobs, LogprobRows)
     assert logprobs.rows.tolist() == list(range(len(SETTINGS)))
-    assert logprobs.top_ids.tolist() == order.tolist()
-    np.testing.assert_allclose(logprobs.top_logprobs, np.take_along_axis(expected, order, 1), atol=1e-5)
-    np.testing.assert_allclose(logprobs.chosen, expected[logprobs.rows, sampled.token_ids], atol=1e-5)
+    assert logprobs.columns.top_ids.tolist() == order.tolist()
+    np.testing.assert_allclose(logprobs.columns.top_logprobs, np.take_along_axis(expected, order, 1), atol=1e-5)
+    np.testing.assert_allclose(logprobs.columns.chosen, expected[logprobs.rows, sampled.token_ids], atol=1e-5)
 
 
 def test_logprobs_come_only_for_rows_that_asked_each_with_its_own_number():
@@ -251,27 +252,29 @@ def test_logprobs_come_only_for_rows_that_asked_each_with_its_own_number():
     logprobs = sampled.logprobs
     assert logprobs is not None
     assert (logprobs.rows.tolist(), logprobs.num_top.tolist()) == ([1, 3, 4], [2, 0, 5])
-    assert (logprobs.top_ids.shape, logprobs.top_logprobs.shape) == ((3, 5), (3, 5))
-    assert [array.dtype for array in (logprobs.chosen, logprobs.top_ids, logprobs.top_logprobs)] == [
+    assert (logprobs.columns.top_ids.shape, logprobs.columns.top_logprobs.shape) == ((3, 5), (3, 5))
+    assert [
+        array.dtype for array in (logprobs.columns.chosen, logprobs.columns.top_ids, logprobs.columns.top_logprobs)
+    ] == [
         np.float32,
         np.int32,
         np.float32,
     ]
-    np.testing.assert_array_equal(logprobs.top_ids[:, 0], sampled.token_ids[[1, 3, 4]])
-    np.testing.assert_array_equal(logprobs.top_logprobs[:, 0], logprobs.chosen)
+    np.testing.assert_array_equal(logprobs.columns.top_ids[:, 0], sampled.token_ids[[1, 3, 4]])
+    np.testing.assert_array_equal(logprobs.columns.top_logprobs[:, 0], logprobs.columns.chosen)
 
 
 def test_only_the_chosen_tokens_logprob_when_no_row_asks_for_more():
     sampled = sample(table_of({"num_logprobs": 0, "temperature": 0}), torch.zeros(1, 4))
     assert sampled.logprobs is not None
-    assert sampled.logprobs.chosen.tolist() == [np.float32(np.log(0.25))]
-    assert sampled.logprobs.top_ids.shape == (1, 0)
+    assert sampled.logprobs.columns.chosen.tolist() == [np.float32(np.log(0.25))]
+    assert sampled.logprobs.columns.top_ids.shape == (1, 0)
 
 
 def test_more_logprobs_than_the_vocabulary_has_are_all_of_it():
     logprobs = sample(table_of({"num_logprobs": 20}), torch.tensor([[1.0, 3.0, 3.0]])).logprobs
     assert logprobs is not None
-    assert (logprobs.num_top.tolist(), logprobs.top_ids.tolist()) == ([3], [[1, 2, 0]])
+    assert (logprobs.num_top.tolist(), logprobs.columns.top_ids.tolist()) == ([3], [[1, 2, 0]])
 
 
 def test_no_rows_give_no_tokens():
