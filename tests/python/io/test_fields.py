@@ -300,7 +300,7 @@ def test_a_field_that_another_one_stands_in_for_is_refused_with_that_one(
 
 def test_a_chat_is_not_echoed() -> None:
     error = read_error(chat_row(echo=True))
-    assert error.message == f"line 1: body.echo is a field of {COMPLETIONS}, but this row's url is {CHAT}; remove it"
+    assert error.message == "line 1: body.echo is true, which is not supported; leave it out or set it to false"
 
 
 def test_special_tokens_come_from_the_template_or_the_tokenizer() -> None:
