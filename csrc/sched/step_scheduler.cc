@@ -19,65 +19,6 @@ StepScheduler::~StepScheduler() {
   for (const RequestId id : std::views::reverse(running_)) mutable_row(id).sequence.reset();
 }
 
-std::int32_t StepScheduler::add_stop_set(std::vector<Token> tokens) {
-  std::ranges::sort(tokens);
-  const auto known = std::ranges::find(stop_sets_, tokens);
-  if (known != stop_sets_.end()) return static_cast<std::int32_t>(known - stop_sets_.begin());
-  stop_sets_.push_back(std::move(tokens));
-  return static_cast<std::int32_t>(stop_sets_.size()) - 1;
-}
-
-RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthLimits> limits,
-                                      std::span<const std::int32_t> prompt_logprobs) {
-  const std::int64_t count = workload.size();
-  if (static_cast<std::int64_t>(limits.size()) != count) {
-    throw InvalidInput("there are " + std::to_string(count) + " prompts, but limits for " +
-                       std::to_string(limits.size()));
-  }
-  if (!prompt_logprobs.empty() && prompt_logprobs.size() != limits.size()) {
-    throw InvalidInput("there are " + std::to_string(count) + " prompts, but prompt_logprobs for " +
-                       std::to_string(prompt_logprobs.size()));
-  }
-  if (num_requests() + count > INT32_MAX) {
-    throw InvalidInput("more than " + std::to_string(INT32_MAX) + " requests; run the job in several windows");
-  }
-  const std::int64_t capacity = cache_.num_blocks() * cache_.block_size();
-  std::vector<Request> arrived;
-  arrived.reserve(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto prompt = workload.prompt(i);
-    const LengthLimits& limit = limits[static_cast<std::size_t>(i)];
-    const std::string name = "request " + std::to_string(i);
-    if (prompt.empty()) throw InvalidInput(name + " has an empty prompt; give it at least one token");
-    if (limit.max_new_tokens < 0) {
-      throw InvalidInput(name + " has max_new_tokens " + std::to_string(limit.max_new_tokens) +
-                         "; it must be 0 or more");
-    }
-    const std::int32_t num_top =
-        prompt_logprobs.empty() ? kNoPromptLogprobs : prompt_logprobs[static_cast<std::size_t>(i)];
-    if (num_top < kNoPromptLogprobs) {
-      throw InvalidInput(name + " has prompt_logprobs " + std::to_string(num_top) +
-                         "; it must be 0 or more, or -1 for none");
-    }
-    if (limit.stop_set < 0 || limit.stop_set >= static_cast<std::int32_t>(stop_sets_.size())) {
-      throw InvalidInput(name + " has stop set " + std::to_string(limit.stop_set) + ", which is not registered");
-    }
-    const std::int64_t max_len = static_cast<std::int64_t>(prompt.size()) + limit.max_new_tokens;
-    if (max_len > capacity) {
-      throw InvalidInput(name + " needs " + std::to_string(max_len) + " tokens of KV cache (prompt " +
-                         std::to_string(prompt.size()) + " + output " + std::to_string(limit.max_new_tokens) +
-                         "), but the cache holds " + std::to_string(capacity) +
-                         "; give it more KV memory or lower max_tokens");
-    }
-    arrived.push_back({static_cast<RequestId>(num_requests() + i), prompt, limit, num_top});
-  }
-  rows_.reserve(rows_.size() + arrived.size());
-  for (const Request& request : arrived) rows_.emplace_back().request = request;
-  workloads_.push_back(std::move(workload));
-  policy_->on_arrival(arrived);
-  return static_cast<RequestId>(num_requests() - count);
-}
-
 std::shared_ptr<const StepPlan> StepScheduler::schedule() {
   if (is_in_flight_) {
     throw InvalidInput("step " + std::to_string(plan_->step) +

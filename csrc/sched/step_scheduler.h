@@ -87,6 +87,9 @@ class StepScheduler {
     std::int32_t end;  // the writer has computed the block once this many of its tokens are computed
   };
 
+  // arrival.cc: new requests
+  void check_arrival(const Request& request, std::int64_t index) const;
+
   // step_scheduler.cc
   SchedulerView view() const;
   std::int64_t num_watermark_blocks() const;

@@ -15,6 +15,7 @@ from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.random_keys import stream_key
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, Sampler, SamplingTable
+from blendserve.sampling_params import SamplingParams
 from blendserve.text.detokenizer import Decode
 
 __all__ = ["Engine"]
@@ -80,7 +81,7 @@ class Engine:
             RequestError: one of them can't be answered; none is queued.
         """
         max_new_tokens = [self._limits.max_new_tokens(request) for request in requests]
-        stop_sets = [self._scheduler.add_stop_set(self._end_ids(request)) for request in requests]
+        end_ids = [self._end_ids(request.params) for request in requests]
         params = [request.params for request in requests]
         num_choices = np.array([each.n for each in params], dtype=np.int64)
         prompts = [request.prompt_token_ids for request in requests for _ in range(request.params.n)]
@@ -93,13 +94,13 @@ class Engine:
             np.concatenate([np.empty(0, np.int32), *prompts]).astype(np.int32, copy=False),
             np.cumsum([0, *map(len, prompts)], dtype=np.int64),
             np.repeat(np.array(max_new_tokens, dtype=np.int32), num_choices),
-            np.repeat(np.array(stop_sets, dtype=np.int32), num_choices),
+            np.repeat(np.array([self._scheduler.add_stop_set(ids) for ids in end_ids], dtype=np.int32), num_choices),
             np.repeat(np.array([_count(each.prompt_logprobs) for each in params], dtype=np.int32), num_choices),
         )
         indices = range(self._num_jobs, self._num_jobs + len(requests))
         self._num_jobs += len(requests)
-        for index, request in zip(indices, requests, strict=True):
-            self._begin(_Job(index, request, first_id))
+        for index, request, ids in zip(indices, requests, end_ids, strict=True):
+            self._begin(_Job(index, request, first_id), ids)
             first_id += request.params.n
         return indices
 
@@ -140,19 +141,18 @@ class Engine:
                 self._sampling.edit(request_id, None)
                 del self._jobs[request_id]
 
-    def _begin(self, job: _Job) -> None:
+    def _begin(self, job: _Job, end_ids: Sequence[int]) -> None:
         prompt, params = job.request.prompt_token_ids, job.request.params
         for request_id in range(job.first_id, job.first_id + params.n):
             self._jobs[request_id] = job
             self._answers.begin(request_id, params)
-            self._sampling.edit(request_id, LogitEdits.of(params, prompt, self._end_ids(job.request)))
+            self._sampling.edit(request_id, LogitEdits.of(params, prompt, end_ids))
         if params.prompt_logprobs is not None:
             self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
 
-    def _end_ids(self, request: EngineRequest) -> list[int]:
-        """The tokens that end the request's answer."""
-        eos = () if request.params.ignore_eos else self._eos_token_ids
-        return sorted({*eos, *request.params.stop_token_ids})
+    def _end_ids(self, params: SamplingParams) -> list[int]:
+        """The tokens that end an answer."""
+        return sorted({*(() if params.ignore_eos else self._eos_token_ids), *params.stop_token_ids})
 
     def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
         outputs = []
