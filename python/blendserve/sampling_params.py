@@ -13,6 +13,7 @@ __all__ = ["SamplingParams"]
 
 _INT32_MAX = 2**31 - 1
 _MAX_BIAS = 100
+_MAX_PROMPT_LOGPROBS = 100  # there is room for them in every slot of the KV cache
 _MAX_PENALTY = 2
 
 
@@ -43,7 +44,7 @@ class SamplingParams:
     stop_token_ids: token ids that end the answer. A list becomes a tuple.
     ignore_eos: go on after the model's end tokens.
     logprobs: None, or how many most likely tokens to report beside each token (0: the token's own only).
-    prompt_logprobs: the same for each token of the prompt, given those before it.
+    prompt_logprobs: the same for each token of the prompt, given those before it; at most 100.
     """
 
     n: int = 1
@@ -78,9 +79,10 @@ class SamplingParams:
         self._store("stop_token_ids", _stop_token_ids(self.stop_token_ids))
         if self.seed is not None:
             self._store("seed", _integer("seed", self.seed, -(2**63), 2**63 - 1))
-        for name in ("max_tokens", "logprobs", "prompt_logprobs"):
+        most = {"max_tokens": _INT32_MAX, "logprobs": _INT32_MAX, "prompt_logprobs": _MAX_PROMPT_LOGPROBS}
+        for name, high in most.items():
             if getattr(self, name) is not None:
-                self._store(name, _integer(name, getattr(self, name), 0, _INT32_MAX))
+                self._store(name, _integer(name, getattr(self, name), 0, high))
         self._store("min_tokens", _integer("min_tokens", self.min_tokens, 0, _INT32_MAX))
         self._check_lengths()
         if not isinstance(self.ignore_eos, bool):

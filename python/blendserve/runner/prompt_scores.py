@@ -24,9 +24,8 @@ class _Prompt:
     """What a request has of its `num_scores` scores, which are of the tokens 1 and up."""
 
     num_scores: int
-    num_top: int
+    scores: Logprobs  # room for them is made with the first: prompts that wait take none
     num_known: int = 0
-    scores: Logprobs | None = None  # from when the first is known
 
 
 class PromptScores:
@@ -43,7 +42,7 @@ class PromptScores:
         """A request whose prompt is to be scored with `num_top` most likely tokens, at most the vocabulary."""
         num_top = min(num_top, self._vocab_size)
         self._reserve(num_top)
-        self._prompts[request_id] = _Prompt(num_tokens - 1, num_top)
+        self._prompts[request_id] = _Prompt(num_tokens - 1, _empty(0, num_top))
 
     def accept(self, plan: StepPlan, logits: torch.Tensor) -> None:
         """The step has run: `logits` [P, V] are those of its `prompt_logit_rows`."""
@@ -58,7 +57,7 @@ class PromptScores:
     def finish(self, request_id: int) -> Logprobs | None:
         """The scores of tokens 1 and up of a request's prompt, and forget it; None if it didn't ask."""
         prompt = self._prompts.pop(request_id, None)
-        return None if prompt is None else prompt.scores or _empty(0, prompt.num_top)
+        return None if prompt is None else prompt.scores
 
     @torch.inference_mode()
     def _store(self, plan: StepPlan, logits: torch.Tensor) -> None:
@@ -71,14 +70,15 @@ class PromptScores:
 
     def _collect(self, prompt: _Prompt, plan: StepPlan, sequence: int) -> None:
         """Read what has been scored since: by this step, or before by whoever computed the blocks that are shared."""
-        if prompt.scores is None:
-            prompt.scores = _empty(prompt.num_scores, prompt.num_top)
+        num_top = prompt.scores.top_ids.shape[1]
+        if prompt.num_known == 0:
+            prompt.scores = _empty(prompt.num_scores, num_top)
         positions = np.arange(prompt.num_known, min(int(plan.kv_lens[sequence]), prompt.num_scores))
         blocks = plan.block_table[plan.block_indptr[sequence] : plan.block_indptr[sequence + 1]]
         slots = blocks[positions // self._block_size].astype(np.int64) * self._block_size + positions % self._block_size
         prompt.scores.chosen[positions] = self._slots.chosen[slots]
-        prompt.scores.top_ids[positions] = self._slots.top_ids[slots, : prompt.num_top]
-        prompt.scores.top_logprobs[positions] = self._slots.top_logprobs[slots, : prompt.num_top]
+        prompt.scores.top_ids[positions] = self._slots.top_ids[slots, :num_top]
+        prompt.scores.top_logprobs[positions] = self._slots.top_logprobs[slots, :num_top]
         prompt.num_known += len(positions)
 
     def _reserve(self, num_top: int) -> None:
