@@ -394,3 +394,14 @@ class SchedulerLife(RuleBasedStateMachine):
 
 TestSchedulerLife = SchedulerLife.TestCase
 TestSchedulerLife.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+def test_a_scored_prompt_names_its_rows_and_the_tokens_behind_them() -> None:
+    scheduler = make(max_prompt_logits=3)
+    scheduler.add_request([5, 6, 7, 8, 9], max_new_tokens=0, prompt_logprobs=0)
+    seen = []
+    while step := scheduler.schedule():
+        seen.append((step.prompt_logit_rows.tolist(), step.prompt_next_tokens.tolist(), len(step.sample_ids)))
+        finished = scheduler.update(step, np.empty(0, np.int32))
+    assert seen == [([0, 1, 2], [6, 7, 8], 0), ([0], [9], 0)]
+    assert (finished.tolist(), scheduler.finish_reason(0), scheduler.output_tokens(0).tolist()) == ([0], "length", [])
