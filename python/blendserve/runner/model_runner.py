@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from blendserve.attention import AttentionSpec, StepTensors, create_backend
 from blendserve.models import Model, ModelShape
 from blendserve.resources import ResolvedConfig
 
-__all__ = ["ModelRunner"]
+__all__ = ["ModelRunner", "StepLogits"]
+
+
+class StepLogits(NamedTuple):
+    """Float32 on the model's device: of the rows that get a token, and of those that score the prompt token behind."""
+
+    sampled: torch.Tensor  # [M, vocab_size]
+    prompt: torch.Tensor  # [P, vocab_size]
 
 
 class ModelRunner:
@@ -42,15 +49,17 @@ class ModelRunner:
     def model_config(self) -> ModelShape:
         return self._model.config
 
-    def run(self, plan: StepPlan) -> torch.Tensor:
-        """Compute the step; returns the logits [M, vocab_size] float32 of `plan.logit_rows`."""
+    def run(self, plan: StepPlan) -> StepLogits:
+        """Compute the step; returns the logits of `plan.logit_rows` and `plan.prompt_logit_rows`."""
         self._attention.plan(_step_tensors(plan))
-        return self._model.forward(
+        logits = self._model.forward(
             self._indices(plan.token_ids),
             self._indices(plan.positions),
             self._attention,
-            self._indices(plan.logit_rows),
+            self._indices(np.concatenate([plan.logit_rows, plan.prompt_logit_rows])),
         )
+        num_sampled = len(plan.logit_rows)
+        return StepLogits(logits[:num_sampled], logits[num_sampled:])
 
     def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._device)
