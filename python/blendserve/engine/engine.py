@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from blendserve._core import SchedulerStats, StepScheduler
+from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.random_keys import stream_key
 from blendserve.resources import ResolvedConfig
-from blendserve.runner import LogitEdits, ModelRunner, PromptScores, Sampler, SamplingTable
+from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
 from blendserve.sampling_params import SamplingParams
 from blendserve.text.detokenizer import Decode
 
@@ -113,9 +113,7 @@ class Engine:
         if plan is None:
             return None
         try:
-            logits = self._runner.run(plan)
-            self._prompt_scores.accept(plan, logits.prompt)
-            sampled = self._sampler.sample(logits.sampled, plan.sample_ids, plan.sample_positions)
+            sampled = self._run(plan)
         except BaseException:
             self._scheduler.abort_step(plan)
             raise
@@ -128,6 +126,16 @@ class Engine:
         for request_id in matched:
             self._scheduler.stop(request_id)
         return self._collect(np.union1d(finished, np.array(matched, dtype=np.int32)))
+
+    def _run(self, plan: StepPlan) -> SampledTokens:
+        if len(plan.prompt_logit_rows) == 0 and not self._sampling.needs_logits(plan.sample_ids):
+            sampled = SampledTokens(self._runner.most_likely(plan), logprobs=None)
+        else:
+            logits = self._runner.run(plan)
+            self._prompt_scores.store(plan, logits.prompt)
+            sampled = self._sampler.sample(logits.sampled, plan.sample_ids, plan.sample_positions)
+        self._prompt_scores.collect(plan)
+        return sampled
 
     def cancel(self, indices: Iterable[int]) -> None:
         """End requests that are not finished; they return nothing."""

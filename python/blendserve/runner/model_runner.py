@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from blendserve._core import StepPlan
-from blendserve.attention import AttentionSpec, StepTensors, create_backend
+from blendserve.attention import AttentionBackend, AttentionSpec, StepTensors, create_backend
 from blendserve.models import Model, ModelShape
 from blendserve.resources import ResolvedConfig
 
 __all__ = ["ModelRunner", "StepLogits"]
+
+_Forward = Callable[[torch.Tensor, torch.Tensor, AttentionBackend, torch.Tensor], torch.Tensor]  # of `Model`
 
 
 class StepLogits(NamedTuple):
@@ -51,15 +54,20 @@ class ModelRunner:
 
     def run(self, plan: StepPlan) -> StepLogits:
         """Compute the step; returns the logits of `plan.logit_rows` and `plan.prompt_logit_rows`."""
-        self._attention.plan(_step_tensors(plan))
-        logits = self._model.forward(
-            self._indices(plan.token_ids),
-            self._indices(plan.positions),
-            self._attention,
-            self._indices(np.concatenate([plan.logit_rows, plan.prompt_logit_rows])),
-        )
+        logits = self._compute(self._model.forward, plan, np.concatenate([plan.logit_rows, plan.prompt_logit_rows]))
         num_sampled = len(plan.logit_rows)
         return StepLogits(logits[:num_sampled], logits[num_sampled:])
+
+    def most_likely(self, plan: StepPlan) -> NDArray[np.int32]:
+        """In place of `run`: the most likely tokens [M] of `plan.logit_rows`."""
+        token_ids: NDArray[np.int32] = self._compute(self._model.most_likely, plan, plan.logit_rows).int().cpu().numpy()
+        return token_ids
+
+    def _compute(self, forward: _Forward, plan: StepPlan, rows: NDArray[np.int32]) -> torch.Tensor:
+        self._attention.plan(_step_tensors(plan))
+        return forward(
+            self._indices(plan.token_ids), self._indices(plan.positions), self._attention, self._indices(rows)
+        )
 
     def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._device)

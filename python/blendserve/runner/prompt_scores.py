@@ -44,10 +44,8 @@ class PromptScores:
         self._reserve(num_top)
         self._prompts[request_id] = _Prompt(num_tokens - 1, _empty(0, num_top))
 
-    def accept(self, plan: StepPlan, logits: torch.Tensor) -> None:
-        """The step has run: `logits` [P, V] are those of its `prompt_logit_rows`."""
-        if len(logits) > 0:
-            self._store(plan, logits)
+    def collect(self, plan: StepPlan) -> None:
+        """The step has run and its scores are stored: its prompts take theirs."""
         if self._prompts:
             for sequence, request_id in enumerate(plan.request_ids.tolist()):
                 prompt = self._prompts.get(request_id)
@@ -60,7 +58,10 @@ class PromptScores:
         return None if prompt is None else prompt.scores
 
     @torch.inference_mode()
-    def _store(self, plan: StepPlan, logits: torch.Tensor) -> None:
+    def store(self, plan: StepPlan, logits: torch.Tensor) -> None:
+        """`logits` [P, V] are those of the step's `prompt_logit_rows`."""
+        if len(logits) == 0:
+            return
         num_top = self._slots.top_ids.shape[1]
         next_tokens = torch.from_numpy(plan.prompt_next_tokens.astype(np.int64)).to(logits.device)
         packed = packed_logprobs(logits, np.arange(len(logits)), next_tokens, num_top)

@@ -42,6 +42,9 @@ class PrefixRunner:
         self._slots[plan.slot_mapping] = plan.token_ids
         return StepLogits(*(self._logits(plan, rows) for rows in (plan.logit_rows, plan.prompt_logit_rows)))
 
+    def most_likely(self, plan: StepPlan) -> np.ndarray:
+        return self.run(plan).sampled.argmax(dim=-1).int().numpy()
+
     def _logits(self, plan: StepPlan, rows: np.ndarray) -> torch.Tensor:
         prefixes = [self._prefix(plan, int(row)) for row in rows]
         return torch.stack([*map(logits_after, prefixes), torch.zeros(VOCAB_SIZE)])[: len(prefixes)]

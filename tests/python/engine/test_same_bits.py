@@ -59,3 +59,29 @@ def test_logprobs_have_the_same_bits_in_any_company(
     for i, output in zip(which, outputs, strict=True):
         assert output.token_ids == expected[i].token_ids
         assert output.logprobs == expected[i].logprobs
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(options=engine_settings, which=st.lists(st.integers(0, len(PROMPTS) - 1), min_size=1, max_size=30))
+def test_greedy_tokens_are_the_same_with_and_without_logits(
+    alone: tuple[Path, list[RequestOutput]], options: dict[str, Any], which: list[int]
+) -> None:
+    """Where nobody asks for more than the most likely token, logits are never made."""
+    model_dir, expected = alone
+    greedy = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    llm = LLM(model_dir, device="cpu", max_batch_requests=min(256, options["max_batch_tokens"]), **options)
+    for i, output in zip(which, llm.generate([PROMPTS[i] for i in which], greedy), strict=True):
+        assert output.token_ids == expected[i].token_ids
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(options=engine_settings, which=st.lists(st.integers(0, len(PROMPTS) - 1), min_size=1, max_size=30))
+def test_scores_of_prompts_have_the_same_bits_in_any_company(
+    alone: tuple[Path, list[RequestOutput]], options: dict[str, Any], which: list[int]
+) -> None:
+    model_dir, _ = alone
+    scored = SamplingParams(max_tokens=0, prompt_logprobs=2)
+    each = {i: LLM(model_dir, device="cpu", kv_memory="8MiB").generate([PROMPTS[i]], scored)[0] for i in set(which)}
+    llm = LLM(model_dir, device="cpu", max_batch_requests=min(256, options["max_batch_tokens"]), **options)
+    for i, output in zip(which, llm.generate([PROMPTS[i] for i in which], scored), strict=True):
+        assert output.prompt_logprobs == each[i].prompt_logprobs
