@@ -133,6 +133,15 @@ struct HeadInputs {
   std::span<const std::int32_t> rows;
 };
 
+py::array_t<float> embed(const LmHead& head, const py::array& token_ids) {
+  const auto ids = span_of<std::int32_t>(token_ids, "token_ids");
+  py::array_t<float> out({static_cast<py::ssize_t>(ids.size()), static_cast<py::ssize_t>(head.hidden_size())});
+  float* data = out.mutable_data();
+  const py::gil_scoped_release release;
+  head.embed(ids, data);
+  return out;
+}
+
 py::array_t<float> logits(const LmHead& head, const py::object& hidden, const py::array& rows) {
   const HeadInputs inputs(head, hidden, rows);
   py::array_t<float> out({static_cast<py::ssize_t>(inputs.rows.size()), static_cast<py::ssize_t>(head.vocab_size())});
@@ -184,6 +193,8 @@ void register_decoder(py::module_& m) {
            }),
            py::kw_only(), py::arg("norm"), py::arg("linear").none(false), py::arg("rms_norm_eps"), py::arg("softcap"),
            "norm: float32 [hidden_size]. softcap: 0 for none.")
+      .def("embed", &embed, py::arg("token_ids"),
+           "The rows float32 [T, hidden_size] of the product's matrix, for tied embeddings; token_ids: int32 [T].")
       .def("logits", &logits, py::arg("hidden"), py::arg("rows"),
            "Logits float32 [M, vocab_size] of the rows int32 [M] of hidden, float32 [T, hidden_size].")
       .def("most_likely", &most_likely, py::arg("hidden"), py::arg("rows"),

@@ -15,6 +15,17 @@ LmHead::LmHead(std::vector<float> norm, Linear linear, float rms_norm_eps, float
   linear_.check("linear", vocab_size(), static_cast<std::int64_t>(norm_.size()));
 }
 
+void LmHead::embed(std::span<const std::int32_t> token_ids, float* out) const {
+  for (const std::int32_t id : token_ids) {
+    if (id < 0 || id >= vocab_size()) {
+      throw InvalidInput("token id " + std::to_string(id) + " is not in a vocabulary of " +
+                         std::to_string(vocab_size()));
+    }
+    linear_.weights->unpack_row(id, out);
+    out += hidden_size();
+  }
+}
+
 void LmHead::logits(const float* hidden, std::span<const std::int32_t> rows, float* out, ThreadPool& pool) const {
   std::vector<float> inputs = normed(hidden, rows);
   const Rows to{out, vocab_size()};

@@ -19,6 +19,10 @@ class LmHead {
   std::int64_t hidden_size() const { return linear_.weights->num_inputs(); }
   std::int64_t vocab_size() const { return linear_.weights->num_outputs(); }
 
+  // out [token_ids.size(), hidden_size]: the rows of the product's matrix, for a model whose embeddings are tied to it.
+  // Throws InvalidInput for an id that is not in the vocabulary.
+  void embed(std::span<const std::int32_t> token_ids, float* out) const;
+
   // out [rows.size(), vocab_size] of the rows of hidden [T, hidden_size].
   void logits(const float* hidden, std::span<const std::int32_t> rows, float* out, ThreadPool& pool) const;
 

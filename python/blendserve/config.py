@@ -9,11 +9,12 @@ from typing import Literal, get_args
 
 from blendserve.errors import UserError
 
-__all__ = ["Device", "Dtype", "EngineConfig", "Schedule", "parse_size"]
+__all__ = ["Device", "Dtype", "EngineConfig", "Schedule", "WeightDtype", "parse_size"]
 
 Schedule = Literal["fcfs", "random", "dfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -36,6 +37,7 @@ class EngineConfig:
 
     schedule: the order requests are admitted in: fcfs (as given), random (by seed), dfs (along shared prefixes).
     device, dtype: where the model runs, and in what; on a CPU auto is float32.
+    weight_dtype: how the CPU engine keeps the matrices of the layers, which it computes with in float32; auto is dtype.
     kv_memory: bytes of KV cache, or a string such as "4GiB".
     max_batch_tokens: tokens computed in one step, at most.
     max_batch_requests: requests running at once, at most; not above max_batch_tokens.
@@ -47,6 +49,7 @@ class EngineConfig:
     schedule: Schedule = "dfs"
     device: Device = "auto"
     dtype: Dtype = "auto"
+    weight_dtype: WeightDtype = "auto"
     kv_memory: int | str | None = None
     max_batch_tokens: int | None = None
     max_batch_requests: int | None = None
@@ -55,7 +58,8 @@ class EngineConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("schedule", Schedule), ("device", Device), ("dtype", Dtype)):
+        choices_of = {"schedule": Schedule, "device": Device, "dtype": Dtype, "weight_dtype": WeightDtype}
+        for name, choices in choices_of.items():
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise UserError(f"{name} is {value!r}; it must be one of {', '.join(get_args(choices))}")

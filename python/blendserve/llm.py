@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
-from blendserve.config import Device, Dtype, EngineConfig, Schedule
+from blendserve.config import Device, Dtype, EngineConfig, Schedule, WeightDtype
 from blendserve.engine import Engine, EngineRequest
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
@@ -39,6 +39,7 @@ class LLM:
         schedule: Schedule = "dfs",
         device: Device = "auto",
         dtype: Dtype = "auto",
+        weight_dtype: WeightDtype = "auto",
         kv_memory: int | str | None = None,
         max_batch_tokens: int | None = None,
         max_batch_requests: int | None = None,
@@ -50,6 +51,7 @@ class LLM:
             schedule=schedule,
             device=device,
             dtype=dtype,
+            weight_dtype=weight_dtype,
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
@@ -81,6 +83,7 @@ class LLM:
             dtype=self.config.dtype,
             device=self.config.device,
             attention=self.config.attention,
+            weight_dtype=self.config.weight_dtype,
         )
         decode = None if tokenizer is None else tokenizer.decode
         runner = ModelRunner(model, self.config)

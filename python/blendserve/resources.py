@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from blendserve.config import EngineConfig, Schedule, parse_size
+from blendserve.config import EngineConfig, Schedule, WeightDtype, parse_size
 from blendserve.errors import UserError
 from blendserve.models import ModelShape
 
@@ -28,6 +28,7 @@ class ResolvedConfig:
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
+    weight_dtype: WeightDtype
     attention: str
     num_blocks: int
     block_size: int
@@ -78,6 +79,7 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         schedule=config.schedule,
         device=device,
         dtype=dtype,
+        weight_dtype=config.weight_dtype,
         attention=f"native_{device.type}" if config.attention == "auto" else config.attention,
         num_blocks=num_blocks,
         block_size=config.block_size,

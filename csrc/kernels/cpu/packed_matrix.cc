@@ -42,6 +42,13 @@ void fill_column(const Source* weights, std::int64_t num_inputs, std::byte* pane
   }
 }
 
+template <class Stored, class Convert>
+void read_column(const std::byte* panel, std::int64_t num_inputs, std::int64_t column, float* out,
+                 const Convert& convert) {
+  const auto* from = reinterpret_cast<const Stored*>(panel) + column;
+  for (std::int64_t k = 0; k < num_inputs; ++k) out[k] = convert(from[k * kPanelWidth]);
+}
+
 std::int8_t quantized(float weight, float scale) {
   const float steps = scale == 0.0F ? 0.0F : std::nearbyint(weight / scale);
   return static_cast<std::int8_t>(std::clamp(steps, -kMaxInt8, kMaxInt8));
@@ -86,27 +93,54 @@ void PackedMatrix::pack_any(std::int64_t first_output, const Source* weights, st
     throw InvalidInput("outputs " + std::to_string(first_output) + " to " + std::to_string(first_output + num_rows) +
                        " do not lie in a matrix of " + std::to_string(num_outputs_) + " outputs");
   }
-  pool.parallel_for(num_rows, [&](std::int64_t row) {
-    const std::int64_t output = first_output + row;
-    const Source* from = weights + row * row_stride;
-    std::byte* to = panels_.data() + output / kPanelWidth * panel_bytes();
-    const std::int64_t column = output % kPanelWidth;
-    switch (dtype_) {
-      case WeightDtype::kFloat32:
-        fill_column<Source, float>(from, num_inputs_, to, column, [](float weight) { return weight; });
-        break;
-      case WeightDtype::kBFloat16:
-        fill_column<Source, std::uint16_t>(from, num_inputs_, to, column, bfloat16_from_float);
-        break;
-      case WeightDtype::kInt8: {
-        const float scale = int8_scale(from, num_inputs_, output);
-        scales_.data()[output] = scale;
-        fill_column<Source, std::int8_t>(from, num_inputs_, to, column,
-                                         [scale](float weight) { return quantized(weight, scale); });
-        break;
-      }
+  // A task is a panel: the outputs of one share cache lines.
+  const std::int64_t first_panel = first_output / kPanelWidth;
+  const std::int64_t end_output = first_output + num_rows;
+  pool.parallel_for((end_output + kPanelWidth - 1) / kPanelWidth - first_panel, [&](std::int64_t task) {
+    const std::int64_t begin = std::max(first_output, (first_panel + task) * kPanelWidth);
+    const std::int64_t end = std::min(end_output, (first_panel + task + 1) * kPanelWidth);
+    for (std::int64_t output = begin; output < end; ++output) {
+      pack_output(output, weights + (output - first_output) * row_stride);
     }
   });
+}
+
+template <class Source>
+void PackedMatrix::pack_output(std::int64_t output, const Source* weights) {
+  std::byte* to = panels_.data() + output / kPanelWidth * panel_bytes();
+  const std::int64_t column = output % kPanelWidth;
+  switch (dtype_) {
+    case WeightDtype::kFloat32:
+      fill_column<Source, float>(weights, num_inputs_, to, column, [](float weight) { return weight; });
+      break;
+    case WeightDtype::kBFloat16:
+      fill_column<Source, std::uint16_t>(weights, num_inputs_, to, column, bfloat16_from_float);
+      break;
+    case WeightDtype::kInt8: {
+      const float scale = int8_scale(weights, num_inputs_, output);
+      scales_.data()[output] = scale;
+      fill_column<Source, std::int8_t>(weights, num_inputs_, to, column,
+                                       [scale](float weight) { return quantized(weight, scale); });
+      break;
+    }
+  }
+}
+
+void PackedMatrix::unpack_row(std::int64_t output, float* out) const {
+  const std::byte* from = panel(output / kPanelWidth);
+  const std::int64_t column = output % kPanelWidth;
+  switch (dtype_) {
+    case WeightDtype::kFloat32:
+      read_column<float>(from, num_inputs_, column, out, [](float weight) { return weight; });
+      break;
+    case WeightDtype::kBFloat16:
+      read_column<std::uint16_t>(from, num_inputs_, column, out, bfloat16_to_float);
+      break;
+    case WeightDtype::kInt8:
+      read_column<std::int8_t>(from, num_inputs_, column, out,
+                               [scale = scales_.data()[output]](std::int8_t steps) { return scale * static_cast<float>(steps); });
+      break;
+  }
 }
 
 std::int64_t PackedMatrix::panel_bytes() const { return num_inputs_ * kPanelWidth * element_bytes(dtype_); }

@@ -29,6 +29,9 @@ class PackedMatrix {
   void pack_rows(std::int64_t first_output, const std::uint16_t* weights, std::int64_t num_rows,
                  std::int64_t row_stride, ThreadPool& pool);
 
+  // The weights [num_inputs] of one output as they are stored, in float32: a tied embedding's row.
+  void unpack_row(std::int64_t output, float* out) const;
+
   std::int64_t num_outputs() const { return num_outputs_; }
   std::int64_t num_inputs() const { return num_inputs_; }
   WeightDtype dtype() const { return dtype_; }
@@ -42,6 +45,8 @@ class PackedMatrix {
   template <class Source>
   void pack_any(std::int64_t first_output, const Source* weights, std::int64_t num_rows, std::int64_t row_stride,
                 ThreadPool& pool);
+  template <class Source>
+  void pack_output(std::int64_t output, const Source* weights);
   std::int64_t panel_bytes() const;
 
   std::int64_t num_outputs_;

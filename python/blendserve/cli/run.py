@@ -40,6 +40,9 @@ def run(
     schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    weight_dtype: Annotated[
+        str, typer.Option(help="How a CPU keeps the layers' weights: auto (as --dtype), float32, bfloat16 or int8.")
+    ] = "auto",
     attention: Annotated[
         str, typer.Option(metavar="NAME", help="Attention backend: auto, native_cpu, native_cuda or torch_ref.")
     ] = "auto",
@@ -65,6 +68,7 @@ def run(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]
             dtype=dtype,  # type: ignore[arg-type]
+            weight_dtype=weight_dtype,  # type: ignore[arg-type]
             attention=attention,
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,

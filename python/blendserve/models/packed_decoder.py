@@ -18,31 +18,35 @@ from blendserve.models.weights import Checkpoint
 
 if TYPE_CHECKING:
     from blendserve.attention import AttentionBackend
+    from blendserve.config import WeightDtype
 
 __all__ = ["PackedDecoder"]
 
 
 class PackedDecoder:
-    """Twin of `Decoder`: weights are kept in `dtype` and computed with in float32.
+    """Twin of `Decoder` that computes in float32, whatever it keeps its weights in: the matrices of the layers in
+    `weight_dtype` (auto: `dtype`), the others in `dtype`.
 
     A row of its logits is a function of the tokens before it alone, bit for bit, whatever the batch, the chunks, the
     schedule and the number of threads.
     """
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    def __init__(
+        self, config: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, weight_dtype: WeightDtype = "auto"
+    ) -> None:
         loader = WeightLoader(config, checkpoint, dtype, torch.device("cpu"))
         self.config = config
-        self._embedding = loader.embedding()
+        self._embedding = None if config.tie_word_embeddings else loader.embedding()
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).item()
         ropes = {config.rope_of(layer) for layer in range(config.num_layers)}
         tables = {rope: _core.RotaryTable(inverse_frequencies(rope, config.head_dim).numpy()) for rope in ropes}
         self._layers = [
-            _layer(config, index, loader.layer(index), tables[config.rope_of(index)])
+            _layer(config, index, loader.layer(index), tables[config.rope_of(index)], weight_dtype)
             for index in range(config.num_layers)
         ]
         self._head = _core.LmHead(
             norm=_floats(loader.final_norm()),
-            linear=_packed(Linear(self._embedding if config.tie_word_embeddings else loader.lm_head(), None)),
+            linear=_packed(Linear(loader.embedding() if config.tie_word_embeddings else loader.lm_head(), None)),
             rms_norm_eps=config.rms_norm_eps,
             softcap=config.final_softcap,
         )
@@ -76,17 +80,25 @@ class PackedDecoder:
         """The states [T, hidden_size] behind the last layer."""
         if not isinstance(attention, NativeCpuAttention):
             raise TypeError(f"attention is {attention.name}; packed weights run with native_cpu")
-        hidden = F.embedding(token_ids, self._embedding).float()
-        if self._embedding_scale != 1.0:
-            hidden.mul_(self._embedding_scale)
-        states: NDArray[np.float32] = hidden.numpy()
+        states = self._embedded(token_ids)
         step = attention.layer_step
         for layer, kv in zip(self._layers, attention.layers, strict=True):
             layer.forward(states, step, kv, self._buffers)
         return states
 
+    def _embedded(self, token_ids: torch.Tensor) -> NDArray[np.float32]:
+        if self._embedding is None:
+            states = self._head.embed(token_ids.int().numpy())
+        else:
+            states = _floats(F.embedding(token_ids, self._embedding))
+        if self._embedding_scale != 1.0:
+            states *= np.float32(self._embedding_scale)
+        return states
 
-def _layer(config: ModelConfig, index: int, weights: LayerWeights, rotary: _core.RotaryTable) -> _core.DecoderLayer:
+
+def _layer(
+    config: ModelConfig, index: int, weights: LayerWeights, rotary: _core.RotaryTable, weight_dtype: WeightDtype
+) -> _core.DecoderLayer:
     return _core.DecoderLayer(
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
@@ -97,20 +109,20 @@ def _layer(config: ModelConfig, index: int, weights: LayerWeights, rotary: _core
         window=config.windows[index],
         rotary=rotary,
         attention_norm=_floats(weights.attention_norm),
-        qkv=_packed(weights.qkv),
+        qkv=_packed(weights.qkv, weight_dtype),
         q_norm=_floats_or_none(weights.q_norm),
         k_norm=_floats_or_none(weights.k_norm),
-        attention_output=_packed(weights.attention_output),
+        attention_output=_packed(weights.attention_output, weight_dtype),
         post_attention_norm=_floats_or_none(weights.post_attention_norm),
         mlp_norm=_floats(weights.mlp_norm),
-        gate_up=_packed(weights.gate_up),
-        down=_packed(weights.down),
+        gate_up=_packed(weights.gate_up, weight_dtype),
+        down=_packed(weights.down, weight_dtype),
         post_mlp_norm=_floats_or_none(weights.post_mlp_norm),
     )
 
 
-def _packed(linear: Linear) -> _core.PackedLinear:
-    dtype = str(linear.weight.dtype).removeprefix("torch.")
+def _packed(linear: Linear, weight_dtype: WeightDtype = "auto") -> _core.PackedLinear:
+    dtype = str(linear.weight.dtype).removeprefix("torch.") if weight_dtype == "auto" else weight_dtype
     return _core.PackedLinear(_core.PackedMatrix(linear.weight, dtype), _floats_or_none(linear.bias))
 
 

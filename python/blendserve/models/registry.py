@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from blendserve.attention import AttentionBackend
+    from blendserve.config import WeightDtype
 
 __all__ = ["Model", "load_model", "read_config", "resolve_model"]
 
@@ -84,11 +85,17 @@ def read_config(model_dir: Path) -> ModelShape:
 
 
 def load_model(
-    model_dir: Path, config: ModelShape, *, dtype: torch.dtype, device: torch.device, attention: str = "torch_ref"
+    model_dir: Path,
+    config: ModelShape,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    attention: str = "torch_ref",
+    weight_dtype: WeightDtype = "auto",
 ) -> Model:
     """Reads the weights in `dtype` onto `device`, for the forward pass that goes with the attention backend.
 
-    Raises `UserError` for a dtype the device cannot run, `ModelError` for a broken folder.
+    Raises `UserError` for a dtype or weight_dtype that does not run there, `ModelError` for a broken folder.
     """
     import torch
 
@@ -99,11 +106,16 @@ def load_model(
         names = ", ".join(str(each).removeprefix("torch.") for each in supported)
         raise UserError(f"dtype {str(dtype).removeprefix('torch.')} does not run on {device.type}; use one of: {names}")
     checkpoint = Checkpoint(model_dir)
-    if isinstance(config, ModelConfig):
-        if attention == "native_cpu":
-            from blendserve.models.packed_decoder import PackedDecoder
+    if isinstance(config, ModelConfig) and attention == "native_cpu":
+        from blendserve.models.packed_decoder import PackedDecoder
 
-            return PackedDecoder(config, checkpoint, dtype)
+        return PackedDecoder(config, checkpoint, dtype, weight_dtype)
+    if weight_dtype != "auto":
+        raise UserError(
+            f"weight_dtype is {weight_dtype!r}, but only native_cpu runs packed weights, and only those of"
+            f" {', '.join(FAMILIES)}; leave it at auto"
+        )
+    if isinstance(config, ModelConfig):
         from blendserve.models.decoder import Decoder
 
         return Decoder(config, checkpoint, dtype, device)

@@ -1,9 +1,12 @@
 #include "kernels/cpu/packed_matrix.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/gemm_case.h"
@@ -56,6 +59,23 @@ TEST_CASE("int8 divides an output's weights by the largest of them over 127") {
   }
   CHECK(matrix.scales()[0] == 2.54F / 127.0F);
   CHECK(matrix.scales()[1] == 0.0F);
+}
+
+TEST_CASE("a row comes back as it is stored") {
+  ThreadPool pool(2);
+  std::vector<float> weights(70 * 5);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.01F * static_cast<float>(i) - 1.0F;
+  for (const auto& [dtype, error] :
+       {std::pair{WeightDtype::kFloat32, 0.0}, {WeightDtype::kBFloat16, 0.004}, {WeightDtype::kInt8, 0.011}}) {
+    const PackedMatrix matrix = PackedMatrix::pack(weights.data(), 70, 5, 5, dtype, pool);
+    for (const std::int64_t output : {0, 31, 32, 69}) {
+      std::vector<float> row(5);
+      matrix.unpack_row(output, row.data());
+      for (std::size_t k = 0; k < row.size(); ++k) {
+        CHECK(std::abs(row[k] - weights[static_cast<std::size_t>(output) * 5 + k]) <= error * 2.5);
+      }
+    }
+  }
 }
 
 TEST_CASE("matrices stacked one by one are the matrix packed at once, from float32 and from bfloat16") {

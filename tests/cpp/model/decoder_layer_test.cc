@@ -180,4 +180,17 @@ TEST_CASE("the most likely token is that of the logits, with a cap that makes ma
   }
 }
 
+TEST_CASE("a tied embedding is a row of the head's matrix") {
+  const auto weights = random_values(40, 100 * 24);
+  const auto matrix = std::make_shared<cpu::PackedMatrix>(
+      cpu::PackedMatrix::pack(weights.data(), 100, 24, 24, cpu::WeightDtype::kFloat32, default_thread_pool()));
+  const LmHead head(random_values(41, 24), {matrix, {}}, 1e-5F, 0.0F);
+  std::vector<float> rows(2 * 24);
+  head.embed(std::vector<std::int32_t>{99, 0}, rows.data());
+  CHECK(std::equal(rows.begin(), rows.begin() + 24, weights.end() - 24));
+  CHECK(std::equal(rows.begin() + 24, rows.end(), weights.begin()));
+  CHECK_THROWS_WITH(head.embed(std::vector<std::int32_t>{100}, rows.data()),
+                    Catch::Contains("token id 100 is not in a vocabulary of 100"));
+}
+
 }  // namespace blendserve

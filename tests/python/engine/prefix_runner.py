@@ -65,6 +65,8 @@ def engine_of(*, fails: Callable[[], bool] = lambda: False, **settings: Any) -> 
             "schedule": "dfs",
             "device": torch.device("cpu"),
             "dtype": torch.float32,
+            "weight_dtype": "auto",
+            "weight_dtype": "auto",
             "attention": "none",
             "num_blocks": 256,
             "block_size": 4,

@@ -258,3 +258,26 @@ def test_a_job_takes_no_more_cache_than_it_can_use(tmp_path: Path) -> None:
     job = LLM.for_job(model_dir, EngineConfig(device="cpu"), Tokenizer.load(model_dir), kv_tokens_needed=100)
     assert job.config.num_blocks == 8
     assert len(job.generate([[5] * 50], SamplingParams(max_tokens=50, ignore_eos=True))[0].token_ids) == 50
+
+
+@pytest.mark.parametrize(("weight_dtype", "largest_mean"), [("bfloat16", 0.05), ("int8", 0.1)])
+def test_weights_kept_smaller_are_near_float32(tmp_path: Path, weight_dtype: Any, largest_mean: float) -> None:
+    model_dir = build_llama(tmp_path, tie=True)
+    scored = SamplingParams(max_tokens=0, prompt_logprobs=0)
+    prompt = list(range(10, 130))
+    exact, small = (
+        LLM(model_dir, device="cpu", kv_memory="1MiB", weight_dtype=each).generate([prompt], scored)[0]
+        for each in ("auto", weight_dtype)
+    )
+    errors = [
+        abs(a.logprob - b.logprob)
+        for a, b in zip((exact.prompt_logprobs or ())[1:], (small.prompt_logprobs or ())[1:], strict=True)
+        if a is not None and b is not None
+    ]
+    assert len(errors) == len(prompt) - 1
+    assert 1e-4 < np.mean(errors) < largest_mean
+
+
+def test_weights_are_kept_smaller_by_the_packed_decoder_only(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="weight_dtype is 'int8', but only native_cpu runs packed weights"):
+        LLM(build_llama(tmp_path), device="cpu", attention="torch_ref", weight_dtype="int8")
