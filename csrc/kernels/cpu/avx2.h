@@ -38,10 +38,13 @@ struct Avx2 {
     return _mm256_andnot_ps(_mm256_cmp_ps(x, broadcast(bound), _CMP_LT_OQ), value);
   }
 
-  // kLen bfloat16 in a row, and the two halves of kLen pairs of them.
+  // kLen bfloat16 or integers in a row, and the two halves of kLen pairs of bfloat16.
   static Floats widen(const std::uint16_t* x) {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static Floats widen(const std::int8_t* x) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x))));
   }
   static Floats widen_first(Floats pairs) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16));

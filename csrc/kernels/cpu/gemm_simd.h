@@ -5,9 +5,9 @@
 
 #include "kernels/cpu/gemm_panel.h"
 
-// The twins for vector instructions, for a class Vector of theirs. Only sources compiled for those may include this,
-// with a Vector of internal linkage, and nothing here may come from the standard library: the linker must not find a
-// function that sources for older processors share.
+// The twins for vector instructions, for a class Vector of theirs (avx2.h, avx512.h). Only sources compiled for those
+// may include this, and nothing here may come from the standard library: the linker must not find a function that
+// sources for older processors share.
 namespace blendserve::cpu::simd {
 
 // Memory to bring into the L2 cache while a product runs: `step` bytes with every input.

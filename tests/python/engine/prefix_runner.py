@@ -66,7 +66,6 @@ def engine_of(*, fails: Callable[[], bool] = lambda: False, **settings: Any) -> 
             "device": torch.device("cpu"),
             "dtype": torch.float32,
             "weight_dtype": "auto",
-            "weight_dtype": "auto",
             "attention": "none",
             "num_blocks": 256,
             "block_size": 4,
