@@ -203,14 +203,14 @@ void register_decoder(py::module_& m) {
   py::class_<DecoderLayer>(m, "DecoderLayer", "One layer of a pre-norm decoder on the CPU, in float32.")
       .def(py::init(&make_layer), py::kw_only(), py::arg("num_heads"), py::arg("num_kv_heads"), py::arg("rms_norm_eps"),
            py::arg("activation"), py::arg("attention_scale"), py::arg("attention_softcap"), py::arg("window"),
-           py::arg("rotary"), py::arg("attention_norm"), py::arg("qkv"), py::arg("q_norm"), py::arg("k_norm"),
-           py::arg("attention_output"), py::arg("post_attention_norm"), py::arg("mlp_norm"), py::arg("gate_up"),
-           py::arg("down"), py::arg("post_mlp_norm"),
+           py::arg("rotary").none(false), py::arg("attention_norm"), py::arg("qkv").none(false), py::arg("q_norm"),
+           py::arg("k_norm"), py::arg("attention_output").none(false), py::arg("post_attention_norm"),
+           py::arg("mlp_norm"), py::arg("gate_up").none(false), py::arg("down").none(false), py::arg("post_mlp_norm"),
            R"(The shape follows from the matrices and the rotary table.
 
 activation: "silu" or "gelu_tanh". attention_softcap and window: 0 for none. Norms: float32, copied; those a model lacks
 are None. qkv stacks all of Q, then K, then V; gate_up gate, then up.
-Raises ValueError that names the weight which does not fit.)")
+Raises ValueError that names the value which does not fit.)")
       .def("forward", &forward, py::arg("hidden"), py::arg("step"), py::arg("kv"), py::arg("buffers"),
            R"(Advances hidden, float32 [T, hidden_size], in place and appends the step's K and V to `kv`.
 

@@ -133,7 +133,7 @@ when anything does not fit together; `out` is then untouched.)");
   m.def("gemm_argmax", &gemm_argmax, py::arg("a"), py::arg("matrix"), py::arg("bias") = py::none(),
         R"(int32 [num_rows]: the output with the largest value gemm() would give each row, the first among equals.
 
-A NaN is never the largest; a row without anything larger than -infinity gets 0.)");
+A NaN is larger than all others; a row without anything larger than -infinity gets 0.)");
 }
 
 }  // namespace blendserve::bindings

@@ -1,6 +1,7 @@
 #include "model/decoder_layer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -23,6 +24,20 @@ void check_size(const char* name, std::int64_t size, std::int64_t wanted, const 
 void check_norm(const char* name, const std::vector<float>& norm, std::int64_t wanted, bool is_optional) {
   if (is_optional && norm.empty()) return;
   check_size(name, static_cast<std::int64_t>(norm.size()), wanted, "one for each element of a row");
+}
+
+void check_shape(const LayerShape& shape) {
+  if (shape.num_kv_heads < 1 || shape.num_heads % shape.num_kv_heads != 0) {
+    throw InvalidInput("num_heads is " + std::to_string(shape.num_heads) + " and num_kv_heads " +
+                       std::to_string(shape.num_kv_heads) + "; the first must be a multiple of the second");
+  }
+  if (shape.window < 0) {
+    throw InvalidInput("window is " + std::to_string(shape.window) + "; it must be 0 (none) or more");
+  }
+  if (!(shape.attention_softcap >= 0.0F) || std::isinf(shape.attention_softcap)) {
+    throw InvalidInput("attention_softcap is " + std::to_string(shape.attention_softcap) +
+                       "; it must be 0 (none) or a finite number above it");
+  }
 }
 
 void check_weights(const LayerShape& shape, const LayerWeights& weights) {
@@ -76,6 +91,7 @@ void add_branch(Rows in, const Linear& linear, const std::vector<float>& norm, f
 
 DecoderLayer::DecoderLayer(const LayerShape& shape, LayerWeights weights, std::shared_ptr<RotaryTable> rotary)
     : shape_(shape), weights_(std::move(weights)), rotary_(std::move(rotary)) {
+  check_shape(shape_);
   check_weights(shape_, weights_);
   check_size("frequencies", 2 * rotary_->half_dim(), shape_.head_dim, "half a head");
 }

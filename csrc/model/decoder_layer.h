@@ -77,13 +77,13 @@ struct LayerBuffers {
 // for bit, whatever the batch, the chunks and the number of threads.
 class DecoderLayer {
  public:
-  // Throws InvalidInput that names the weight whose size does not fit the shape.
+  // Throws InvalidInput that names what in the shape cannot be, or the weight whose size does not fit it.
   DecoderLayer(const LayerShape& shape, LayerWeights weights, std::shared_ptr<RotaryTable> rotary);
 
   const LayerShape& shape() const { return shape_; }
 
-  // Advances hidden [T, hidden_size] in place and appends the step's K and V to `kv`. Throws InvalidInput, before
-  // anything is written, when step and cache do not fit together.
+  // Advances hidden [T, hidden_size] in place and appends the step's K and V to `kv`. Throws InvalidInput,
+  // `hidden` untouched, when step and cache do not fit together.
   void forward(float* hidden, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers, ThreadPool& pool) const;
 
  private:

@@ -55,9 +55,10 @@ void LmHead::most_likely_of_capped(const float* hidden, std::span<const std::int
   for (std::size_t begin = 0; begin < rows.size(); begin += kRowsAtOnce) {
     const auto part = rows.subspan(begin, std::min(kRowsAtOnce, rows.size() - begin));
     logits(hidden, part, values.data(), pool);
+    const auto is_smaller = [](float x, float y) { return cpu::is_larger(y, x); };
     for (std::size_t i = 0; i < part.size(); ++i) {
       const float* row = values.data() + i * static_cast<std::size_t>(vocab_size());
-      best[begin + i] = static_cast<std::int32_t>(std::max_element(row, row + vocab_size()) - row);
+      best[begin + i] = static_cast<std::int32_t>(std::max_element(row, row + vocab_size(), is_smaller) - row);
     }
   }
 }

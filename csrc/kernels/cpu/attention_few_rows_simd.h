@@ -11,7 +11,7 @@ namespace blendserve::cpu::simd {
 
 template <class Vector, class Dtype>
 bool takes_rows_as_stored(const SplitInputs& in) {
-  return in.num_rows <= Vector::kMaxRows && in.head_dim % Dtype::kPieceLen == 0;
+  return in.num_rows <= Vector::kMaxRows && in.head_dim % Dtype::kPieceLen == 0 && in.head_dim == padded(in.head_dim);
 }
 
 // score() of kRows rows for kGroups times kLen positions from p on. A piece of the rows of K at a time is transposed to

@@ -97,10 +97,10 @@ struct Best {
   void update(const float* values, std::int64_t num_outputs, std::int64_t first_output) {
     bool any_larger = false;  // a loop without branches: larger ones are rare
     for (std::int64_t c = 0; c < num_outputs; ++c) {
-      any_larger |= values[c] > value;
+      any_larger |= !(values[c] <= value);
     }
     for (std::int64_t c = 0; any_larger && c < num_outputs; ++c) {
-      if (values[c] > value) {
+      if (is_larger(values[c], value)) {
         *this = {values[c], static_cast<std::int32_t>(first_output + c)};
       }
     }

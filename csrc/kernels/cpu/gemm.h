@@ -28,8 +28,11 @@ struct GemmParams {
 // NaN and infinity go the way of the arithmetic, into their own row or output only. Which NaN it is is unspecified.
 void gemm(const GemmParams& params, ThreadPool& pool);
 
-// best[row] = the output with the largest value gemm() would write to that row, the first among equals, without writing
-// any. A NaN is never the largest; a row without anything larger than -infinity gets 0.
+// Whether `value` takes the place of `best` in an arg-max, as torch has it: the first among equals stays, a NaN is
+// larger than all others.
+constexpr bool is_larger(float value, float best) { return !(value <= best) && best == best; }
+
+// best[row] = the output with the largest value gemm() would write to that row, by is_larger(), without writing any.
 void gemm_argmax(const float* a, std::int64_t a_stride, std::int32_t num_rows, const PackedMatrix& weights,
                  const float* bias, std::int32_t* best, ThreadPool& pool);
 

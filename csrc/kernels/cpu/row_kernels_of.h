@@ -46,12 +46,13 @@ struct RowKernelsOf {
     }
   }
 
-  // e^x for x <= 0: exactly 1 at 0, about 2e-38 below -87, NaN for NaN. Polynomial of expf in the Cephes library
-  // (S. L. Moshier).
+  // e^x for x <= 0: exactly 1 at 0, 0 below -87, NaN for NaN. Polynomial of expf in the Cephes library (S. L. Moshier).
   static float exp_of_nonpositive(float x) {
     constexpr float kLog2E = 1.44269504F;
+    constexpr float kEnd = -87.0F;
     constexpr float kRound = 12582912.0F;  // 1.5 · 2^23: adding it rounds to an integer
-    x = x < -87.0F ? -87.0F : x;
+    const float is_in_range = x < kEnd ? 0.0F : 1.0F;
+    x = x < kEnd ? kEnd : x;
     const float n = (x * kLog2E + kRound) - kRound;
     float r = std::fma(n, -0.693359375F, x);
     r = std::fma(n, 2.12194440e-4F, r);
@@ -63,7 +64,7 @@ struct RowKernelsOf {
     p = std::fma(p, r, 5.0000001201e-1F);
     p = std::fma(p, r * r, r) + 1.0F;
     const std::int32_t exponent = static_cast<std::int32_t>(n == n ? n : 0.0F) + 127;
-    return p * std::bit_cast<float>(exponent << 23);
+    return is_in_range * p * std::bit_cast<float>(exponent << 23);
   }
 
   // Without cancellation for either sign.
@@ -89,8 +90,28 @@ struct RowKernelsOf {
     for (std::int64_t i = 0; i < n; ++i) out[i] += x[i];
   }
 
+  // NaN for NaN. The rational function of degrees 13 and 6 of Eigen's tanh for float, as in tanh_simd.h.
+  static float tanh(float x) {
+    constexpr float kEnd = 7.9053111F;
+    x = x < -kEnd ? -kEnd : x;
+    x = x > kEnd ? kEnd : x;
+    const float y = x * x;
+    float p = -2.76076847742355e-16F;
+    p = std::fma(p, y, 2.00018790482477e-13F);
+    p = std::fma(p, y, -8.60467152213735e-11F);
+    p = std::fma(p, y, 5.12229709037114e-08F);
+    p = std::fma(p, y, 1.48572235717979e-05F);
+    p = std::fma(p, y, 6.37261928875436e-04F);
+    p = std::fma(p, y, 4.89352455891786e-03F);
+    float q = 1.19825839466702e-06F;
+    q = std::fma(q, y, 1.18534705686654e-04F);
+    q = std::fma(q, y, 2.26843463243900e-03F);
+    q = std::fma(q, y, 4.89352518554385e-03F);
+    return x * p / q;
+  }
+
   static void softcap(float* x, float cap, std::int64_t n) {
-    for (std::int64_t i = 0; i < n; ++i) x[i] = cap * (2.0F * sigmoid(2.0F * x[i] / cap) - 1.0F);
+    for (std::int64_t i = 0; i < n; ++i) x[i] = cap * tanh(x[i] / cap);
   }
 
   static constexpr RowKernels kTable{rms_norm, rotate, silu_mul, gelu_tanh_mul, add, softcap};

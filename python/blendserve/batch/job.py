@@ -81,7 +81,8 @@ class BatchJob:
 
 def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
     """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
-    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}"
+    weights = "" if settings.weight_dtype == "auto" else f" {settings.weight_dtype} weights"
+    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}"
 
 
 class _Tally:

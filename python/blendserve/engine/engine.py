@@ -209,7 +209,7 @@ def _sampling_columns(
         for choice in range(request.params.n)
     ]
     return {
-        "temperature": column((p.temperature for p in params), np.float32),
+        "temperature": column((0.0 if p.greedy else p.temperature for p in params), np.float32),
         "top_p": column((p.top_p for p in params), np.float32),
         "top_k": column((p.top_k for p in params), np.int32),
         "min_p": column((p.min_p for p in params), np.float32),

@@ -40,8 +40,11 @@ class PackedDecoder:
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).item()
         ropes = {config.rope_of(layer) for layer in range(config.num_layers)}
         tables = {rope: _core.RotaryTable(inverse_frequencies(rope, config.head_dim).numpy()) for rope in ropes}
+        # One rounding, from what the checkpoint has.
+        as_read = dtype if weight_dtype == "auto" else torch.float32
+        layers = WeightLoader(config, checkpoint, as_read, torch.device("cpu"))
         self._layers = [
-            _layer(config, index, loader.layer(index), tables[config.rope_of(index)], weight_dtype)
+            _layer(config, index, layers.layer(index), tables[config.rope_of(index)], weight_dtype)
             for index in range(config.num_layers)
         ]
         self._head = _core.LmHead(

@@ -79,7 +79,7 @@ TEST_CASE("paged attention is causal softmax attention, for every head dim, grou
   ThreadPool pool(2);
   std::uint32_t seed = 0;
   const std::int32_t block_sizes[] = {1, 8, 16, 32};
-  for (const std::int32_t head_dim : {16, 32, 64, 80, 96, 128, 192, 256, 5, 12, 66, 250}) {
+  for (const std::int32_t head_dim : {16, 32, 64, 80, 96, 128, 192, 256, 5, 8, 12, 24, 40, 56, 66, 120, 250}) {
     ++seed;
     const AttentionShape shape{.num_kv_heads = 1 + static_cast<std::int32_t>(seed % 3),
                                .group = 1 + static_cast<std::int32_t>((3 * seed) % 8),

@@ -88,14 +88,13 @@ TEST_CASE("a head is rotated pair by pair") {
 }
 
 TEST_CASE("gates are SiLU and GELU of the whole range of float") {
-  for (const float scale : {0.01F, 4.0F, 100.0F, 1e30F}) {
+  for (const float scale : {0.01F, 4.0F, 100.0F, 1e10F, 7e37F}) {
     const auto gate = random_row(4, 577, scale);
     const auto up = random_row(5, 577);
     const auto silu = on_every_isa(gate, [&](const RowKernels& kernels, std::vector<float>& values) {
       kernels.silu_mul(values.data(), up.data(), 577);
     });
     check_close(silu, each(gate, [&](double x, std::size_t i) { return x / (1 + std::exp(-x)) * double{up[i]}; }));
-    if (scale > 1e6F) continue;
     const auto gelu = on_every_isa(gate, [&](const RowKernels& kernels, std::vector<float>& values) {
       kernels.gelu_tanh_mul(values.data(), up.data(), 577);
     });
@@ -111,7 +110,7 @@ TEST_CASE("a softcap is a scaled tanh") {
   const auto out = on_every_isa(
       row, [&](const RowKernels& kernels, std::vector<float>& values) { kernels.softcap(values.data(), 30.0F, 577); });
   for (std::size_t i = 0; i < row.size(); ++i) {
-    CHECK(out[i] == Approx(30 * std::tanh(double{row[i]} / 30)).epsilon(1e-6).margin(1e-5));
+    CHECK(out[i] == Approx(30 * std::tanh(double{row[i]} / 30)).epsilon(1e-6));
   }
 }
 

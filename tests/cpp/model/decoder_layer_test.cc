@@ -1,6 +1,7 @@
 #include "model/decoder_layer.h"
 
 #include <catch2/catch.hpp>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -63,7 +64,7 @@ class Sequences {
  public:
   explicit Sequences(std::int32_t num_seqs)
       : num_seqs_(num_seqs), layer_(shape(), weights(), rotary()), hidden_(random_values(20, size())) {
-    kv_.resize(static_cast<std::size_t>(layout().layer_size()));
+    kv_.assign(static_cast<std::size_t>(layout().layer_size()), std::numeric_limits<float>::quiet_NaN());
   }
 
   // Tokens [begins[s], ends[s]) of every sequence s in one step.
@@ -151,6 +152,9 @@ TEST_CASE("a token's state has the same bits in any batch, in any chunks and wit
 }
 
 TEST_CASE("a weight that does not fit the layer is named") {
+  LayerShape bad = shape();
+  bad.window = -1;
+  CHECK_THROWS_WITH(DecoderLayer(bad, weights(), rotary()), Catch::Contains("window is -1"));
   LayerWeights wrong = weights();
   wrong.k_norm.push_back(1);
   CHECK_THROWS_WITH(DecoderLayer(shape(), wrong, rotary()), Catch::Contains("k_norm has 9 elements; it must have 8"));
@@ -174,7 +178,7 @@ TEST_CASE("the most likely token is that of the logits, with a cap that makes ma
     head.logits(hidden.data(), rows, logits.data(), default_thread_pool());
     head.most_likely(hidden.data(), rows, best.data(), default_thread_pool());
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(i * kVocab);
+      const auto begin = logits.cbegin() + static_cast<std::ptrdiff_t>(i * kVocab);
       CHECK(best[i] == std::max_element(begin, begin + kVocab) - begin);
     }
   }

@@ -5,7 +5,7 @@ matrices with as many threads. Few rows are bound by reading the weights: the fi
 All of them take turns; figures are medians. Each timed call follows one like it that is not timed, with the same
 weights, or with --weights cold with the one before of several copies, as in a model that the caches do not hold.
 
-    python benchmarks/kernels/cpu.py [--weights cold] [--threads 1 2] [--dtype bfloat16] [--isa avx2] [--out FILE]
+    python benchmarks/kernels/cpu_gemm.py [--weights cold] [--threads 1 2] [--dtype bfloat16] [--isa avx2] [--out FILE]
 """
 
 from __future__ import annotations
