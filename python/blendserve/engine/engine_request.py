@@ -64,6 +64,13 @@ class RequestLimits:
                 f"{self.kv_capacity} tokens, even alone; give more --kv-memory or lower max_tokens",
                 code="kv_memory_exceeded",
             )
+        if request.params.min_tokens > max_new_tokens:
+            raise RequestError(
+                f"min_tokens is {request.params.min_tokens}, but the prompt's {prompt_len} tokens leave room for an "
+                f"answer of {max_new_tokens}; lower it or shorten the prompt",
+                code="context_length_exceeded",
+                param="min_tokens",
+            )
         return max_new_tokens
 
     def _check_vocabulary(self, request: EngineRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -136,9 +137,9 @@ def _invalid(content: bytes, error: orjson.JSONDecodeError) -> RequestError:
     except UnicodeDecodeError as bad:
         reason = f"byte {bad.start + 1} (0x{content[bad.start]:02x}) is not valid UTF-8; save the file as UTF-8"
         return RequestError(reason, code="invalid_utf8")
-    return RequestError(
-        f"not valid JSON at character {error.colno}: {error.msg}; write one JSON object a line", code="invalid_json"
-    )
+    not_json = re.search(rb"\b(NaN|Infinity)\b", content)
+    remedy = f"{not_json[1].decode()} is not JSON: write a number" if not_json else "write one JSON object a line"
+    return RequestError(f"not valid JSON at character {error.colno}: {error.msg}; {remedy}", code="invalid_json")
 
 
 def _read_custom_id(row: JsonObject) -> str:

@@ -25,6 +25,15 @@ class TokenSpelling:
     def text(self, token_id: int) -> str:
         return f"token_id:{token_id}" if self.token_text is None else self.token_text(token_id)
 
+    def distinct_text(self, token_id: int) -> str:
+        """A part of a character as its bytes, "bytes:\\xf0", as the published API has it: as text all are alike."""
+        if self.token_bytes is not None:
+            try:
+                self.token_bytes(token_id).decode()
+            except UnicodeDecodeError:
+                return "bytes:" + "".join(f"\\x{value:02x}" for value in self.token_bytes(token_id))
+        return self.text(token_id)
+
     def byte_values(self, token_id: int) -> list[int] | None:
         return None if self.token_bytes is None else list(self.token_bytes(token_id))
 
@@ -76,7 +85,7 @@ def completion_logprobs(
     answer_ids = [token.token_id for token in answer]
     shown = [*(prompt.logprobs or ()), *answer]
     return {
-        "tokens": [spelling.text(token_id) for token_id in (*prompt.token_ids, *answer_ids)],
+        "tokens": [spelling.distinct_text(token_id) for token_id in (*prompt.token_ids, *answer_ids)],
         "token_logprobs": [None if token is None else max(token.logprob, _LOWEST_LOGPROB) for token in shown],
         "top_logprobs": [_top_by_text(token, spelling) for token in shown],
         "text_offset": _text_offsets(prompt, answer_ids, spelling),
@@ -89,7 +98,7 @@ def _top_by_text(token: TokenLogprob | None, spelling: TokenSpelling) -> dict[st
         return None
     top: dict[str, float] = {}
     for token_id, logprob in (*token.top, (token.token_id, token.logprob)):
-        top.setdefault(spelling.text(token_id), max(logprob, _LOWEST_LOGPROB))
+        top.setdefault(spelling.distinct_text(token_id), max(logprob, _LOWEST_LOGPROB))
     return top
 
 

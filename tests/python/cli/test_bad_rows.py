@@ -38,6 +38,11 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
         "invalid_utf8",
         r"byte 16 \(0xff\) is not valid UTF-8; save the file",
     ),
+    "a number that is not JSON": (
+        b'{"custom_id": NaN}\n',
+        "invalid_json",
+        "not valid JSON at character .*; NaN is not JSON: write a number",
+    ),
     "a lone surrogate": (rb'{"custom_id": "\ud800"}' + b"\n", "invalid_json", "not valid JSON .*surrogate"),
     "no custom_id": (without(completion("x"), "custom_id"), "invalid_request", "custom_id is missing; it must be"),
     "a numeric custom_id": (line(7, BODY), "invalid_request", "custom_id is 7; it must be a non-empty string"),  # type: ignore[arg-type]

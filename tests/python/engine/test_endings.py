@@ -138,3 +138,8 @@ def test_a_prompt_that_fills_the_context_is_refused(llm: LLM) -> None:
     with pytest.raises(RequestError, match="the prompt has 128 tokens, and the model's context of 128") as error:
         llm.generate([[5] * 128], SamplingParams(max_tokens=1))
     assert error.value.code == "context_length_exceeded"
+
+
+def test_an_answer_that_cannot_be_as_long_as_it_must_is_refused(llm: LLM) -> None:
+    with pytest.raises(RequestError, match="min_tokens is 100, but the prompt's 40 tokens leave room for an answer of 88"):
+        llm.generate([[5] * 40], SamplingParams(max_tokens=200, min_tokens=100))
