@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from batch_rows import CHAT, COMPLETIONS, chat_row, completion_row, json_line, read, read_error, read_request
