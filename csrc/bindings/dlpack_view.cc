@@ -84,6 +84,9 @@ void DlpackView::require_shape(const char* meaning, std::initializer_list<std::i
 }
 
 void DlpackView::require_dense_from(int dim) const {
+  if (std::count(tensor_->shape, tensor_->shape + ndim(), 0) > 0) {
+    return;  // numpy gives an empty array strides of 0
+  }
   std::int64_t dense = 1;
   for (int d = ndim() - 1; d >= dim; --d) {
     if (stride(d) != dense && size(d) > 1) {

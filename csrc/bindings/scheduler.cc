@@ -66,6 +66,7 @@ std::unique_ptr<SchedulingPolicy> planned_policy(const PlannedPrompts& planned, 
 std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64_t num_blocks, std::int32_t block_size,
                                               std::int32_t max_batch_tokens, std::int32_t max_batch_requests,
                                               std::optional<std::int32_t> max_chunk_tokens,
+                                              std::optional<std::int32_t> max_prompt_logits,
                                               const std::optional<std::string>& schedule, std::uint64_t seed,
                                               const std::optional<py::array>& max_new_tokens,
                                               const std::vector<Token>& stop_token_ids, const std::string& execution,
@@ -79,6 +80,7 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   config.max_batch_tokens = max_batch_tokens;
   config.max_batch_requests = max_batch_requests;
   config.max_chunk_tokens = max_chunk_tokens.value_or(config.max_chunk_tokens);
+  config.max_prompt_logits = max_prompt_logits.value_or(config.max_prompt_logits);
   if (plan.is_none()) {
     if (max_new_tokens || !stop_token_ids.empty()) {
       throw InvalidInput(
@@ -99,13 +101,16 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
 }
 
 RequestId add_request(StepScheduler& scheduler, const std::vector<Token>& prompt_token_ids, std::int32_t max_new_tokens,
-                      const std::vector<Token>& stop_token_ids) {
+                      const std::vector<Token>& stop_token_ids, std::optional<std::int32_t> prompt_logprobs) {
   const LengthLimits limits{max_new_tokens, scheduler.add_stop_set(stop_token_ids)};
-  return scheduler.add_requests(Workload::from_prompts({prompt_token_ids}), std::span(&limits, 1));
+  const std::int32_t num_top = prompt_logprobs.value_or(kNoPromptLogprobs);
+  return scheduler.add_requests(Workload::from_prompts({prompt_token_ids}), std::span(&limits, 1),
+                                std::span(&num_top, 1));
 }
 
 RequestId add_requests(StepScheduler& scheduler, const py::object& tokens, const py::object& offsets,
-                       const py::array& max_new_tokens, const py::array& stop_sets) {
+                       const py::array& max_new_tokens, const py::array& stop_sets,
+                       const std::optional<py::array>& prompt_logprobs) {
   const auto lengths = span_of<std::int32_t>(max_new_tokens, "max_new_tokens");
   const auto sets = span_of<std::int32_t>(stop_sets, "stop_sets");
   if (sets.size() != lengths.size()) {
@@ -116,7 +121,9 @@ RequestId add_requests(StepScheduler& scheduler, const py::object& tokens, const
   limits.reserve(lengths.size());
   for (std::size_t i = 0; i < lengths.size(); ++i) limits.push_back({lengths[i], sets[i]});
 
-  return scheduler.add_requests(workload_of(tokens, offsets), limits);
+  const auto num_top =
+      prompt_logprobs ? span_of<std::int32_t>(*prompt_logprobs, "prompt_logprobs") : std::span<const std::int32_t>();
+  return scheduler.add_requests(workload_of(tokens, offsets), limits, num_top);
 }
 
 py::object finish_reason(const StepScheduler& scheduler, RequestId id) {
@@ -157,7 +164,12 @@ void register_step_plan(py::module_& m) {
                              "int32 [M]: the rows of [T] whose logits are needed.")
       .def_property_readonly("sample_ids", plan_array<&StepPlan::sample_ids>, "int32 [M]: the requests they belong to.")
       .def_property_readonly("sample_positions", plan_array<&StepPlan::sample_positions>,
-                             "int32 [M]: index of the output token each gets, counted from 0.");
+                             "int32 [M]: index of the output token each gets, counted from 0.")
+      .def_property_readonly(
+          "prompt_logit_rows", plan_array<&StepPlan::prompt_logit_rows>,
+          "int32 [P]: the rows of [T] whose logits score the prompt token behind them. Each score is "
+          "kept at the row's slot: requests that share the prefix read it there.")
+      .def_property_readonly("prompt_next_tokens", plan_array<&StepPlan::prompt_next_tokens>, "int32 [P]: that token.");
 }
 
 void register_stats(py::module_& m) {
@@ -184,11 +196,13 @@ void register_scheduler(py::module_& m) {
                             "One thread at a time may use it. Bad input raises ValueError.")
       .def(py::init(&make_scheduler), py::arg("plan") = py::none(), py::kw_only(), py::arg("num_blocks"),
            py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
-           py::arg("max_chunk_tokens") = py::none(), py::arg("schedule") = py::none(), py::arg("seed") = 0,
-           py::arg("max_new_tokens") = py::none(), py::arg("stop_token_ids") = std::vector<Token>{},
-           py::arg("execution") = "overlapped", py::arg("first_rows") = std::vector<std::int32_t>{},
+           py::arg("max_chunk_tokens") = py::none(), py::arg("max_prompt_logits") = py::none(),
+           py::arg("schedule") = py::none(), py::arg("seed") = 0, py::arg("max_new_tokens") = py::none(),
+           py::arg("stop_token_ids") = std::vector<Token>{}, py::arg("execution") = "overlapped",
+           py::arg("first_rows") = std::vector<std::int32_t>{},
            "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
-           "a step, and of one request at most max_chunk_tokens (None: no such limit). schedule is fcfs (default), "
+           "a step, of one request at most max_chunk_tokens, and at most max_prompt_logits rows that score prompts "
+           "(None: no such limit). schedule is fcfs (default), "
            "random (by seed) or dfs.\n\n"
            "With a blendserve.Plan its requests are added, request i as id i, and schedule may be and is by default "
            "paper, its dual scanner, or blend, which paces its steps for overlapped or sequential execution and runs "
@@ -197,13 +211,17 @@ void register_scheduler(py::module_& m) {
            "as the KV cache has room for; default plan.max_new_tokens).")
       .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
            "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")
-      .def("add_request", &add_request, py::arg("prompt_token_ids"), py::kw_only(), py::arg("max_new_tokens"),
-           py::arg("stop_token_ids") = std::vector<Token>{}, "Add one request; returns its id.")
-      .def("add_requests", &add_requests, py::arg("tokens"), py::arg("offsets"), py::arg("max_new_tokens"),
-           py::arg("stop_sets"),
-           "Add n requests without a copy: prompt i is tokens[offsets[i]:offsets[i + 1]]. tokens int32 [T], offsets "
-           "int64 [n + 1], max_new_tokens int32 [n], stop_sets int32 [n]. Returns the first id; ids are consecutive. "
-           "The buffers must not change while the scheduler lives.")
+      .def(
+          "add_request", &add_request, py::arg("prompt_token_ids"), py::kw_only(), py::arg("max_new_tokens"),
+          py::arg("stop_token_ids") = std::vector<Token>{}, py::arg("prompt_logprobs") = py::none(),
+          "Add one request; returns its id. With max_new_tokens 0 it ends with its prompt. prompt_logprobs: its prompt "
+          "is scored, with so many most likely tokens beside each.")
+      .def(
+          "add_requests", &add_requests, py::arg("tokens"), py::arg("offsets"), py::arg("max_new_tokens"),
+          py::arg("stop_sets"), py::arg("prompt_logprobs") = py::none(),
+          "Add n requests without a copy: prompt i is tokens[offsets[i]:offsets[i + 1]]. tokens int32 [T], offsets "
+          "int64 [n + 1], max_new_tokens int32 [n], stop_sets int32 [n], prompt_logprobs int32 [n] (-1: none). Returns "
+          "the first id; ids are consecutive. The buffers must not change while the scheduler lives.")
       .def(
           "schedule", [](StepScheduler& self) { return std::const_pointer_cast<StepPlan>(self.schedule()); },
           ReleaseGil(), "The next StepPlan, or None when every request is finished.")

@@ -15,11 +15,14 @@ BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size) : block
   slots_.assign(num_slots, kNoBlock);
   hashes_.assign(count, 0);
   parents_.assign(count, kNoBlock);
+  salts_.assign(count, 0);
   tokens_.assign(count * static_cast<std::size_t>(block_size), 0);
 }
 
-std::uint64_t BlockIndex::hash(BlockId parent, std::span<const Token> tokens) {
-  std::uint64_t h = static_cast<std::uint32_t>(parent);
+std::uint64_t BlockIndex::hash(const BlockKey& key) {
+  const auto tokens = key.tokens;
+  std::uint64_t h = static_cast<std::uint32_t>(key.parent);
+  if (key.salt != 0) h = mix64(h ^ key.salt);
   std::size_t i = 0;
   for (; i + 2 <= tokens.size(); i += 2) {
     h = mix64(h ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(tokens[i])) << 32 |
@@ -33,28 +36,30 @@ std::span<const Token> BlockIndex::tokens(BlockId block) const {
                                     static_cast<std::size_t>(block_size_));
 }
 
-bool BlockIndex::has_key(BlockId block, std::uint64_t hash, BlockId parent, std::span<const Token> key_tokens) const {
+bool BlockIndex::has_key(BlockId block, std::uint64_t hash, const BlockKey& key) const {
   const auto index = static_cast<std::size_t>(block);
-  return hashes_[index] == hash && parents_[index] == parent && std::ranges::equal(tokens(block), key_tokens);
+  return hashes_[index] == hash && parents_[index] == key.parent && salts_[index] == key.salt &&
+         std::ranges::equal(tokens(block), key.tokens);
 }
 
-BlockId BlockIndex::find(BlockId parent, std::span<const Token> key_tokens) const {
-  const std::uint64_t h = hash(parent, key_tokens);
+BlockId BlockIndex::find(const BlockKey& key) const {
+  const std::uint64_t h = hash(key);
   for (std::size_t slot = h & mask_; slots_[slot] != kNoBlock; slot = (slot + 1) & mask_) {
-    if (has_key(slots_[slot], h, parent, key_tokens)) return slots_[slot];
+    if (has_key(slots_[slot], h, key)) return slots_[slot];
   }
   return kNoBlock;
 }
 
-void BlockIndex::insert(BlockId block, BlockId parent, std::span<const Token> key_tokens) {
-  BLENDSERVE_ASSERT(static_cast<std::int32_t>(key_tokens.size()) == block_size_);
+void BlockIndex::insert(BlockId block, const BlockKey& key) {
+  BLENDSERVE_ASSERT(static_cast<std::int32_t>(key.tokens.size()) == block_size_);
   const auto index = static_cast<std::size_t>(block);
-  hashes_[index] = hash(parent, key_tokens);
-  parents_[index] = parent;
-  std::ranges::copy(key_tokens, tokens_.begin() + static_cast<std::ptrdiff_t>(index) * block_size_);
+  hashes_[index] = hash(key);
+  parents_[index] = key.parent;
+  salts_[index] = key.salt;
+  std::ranges::copy(key.tokens, tokens_.begin() + static_cast<std::ptrdiff_t>(index) * block_size_);
   std::size_t slot = home(block);
   while (slots_[slot] != kNoBlock) {
-    BLENDSERVE_ASSERT(slots_[slot] != block && !has_key(slots_[slot], hashes_[index], parent, key_tokens));
+    BLENDSERVE_ASSERT(slots_[slot] != block && !has_key(slots_[slot], hashes_[index], key));
     slot = (slot + 1) & mask_;
   }
   slots_[slot] = block;
@@ -84,7 +89,7 @@ void BlockIndex::verify() const {
   for (const BlockId block : slots_) {
     if (block == kNoBlock) continue;
     ++count;
-    BLENDSERVE_ASSERT(find(parent(block), tokens(block)) == block);
+    BLENDSERVE_ASSERT(find(key(block)) == block);
   }
   BLENDSERVE_ASSERT(count == size_);
 }

@@ -16,6 +16,23 @@ BlockId parent_in(std::span<const BlockId> blocks, std::int32_t index) {
   return index == 0 ? kNoBlock : blocks[static_cast<std::size_t>(index) - 1];
 }
 
+// Spells the keys of a sequence's full blocks, one at a time: a key is valid until the next.
+class KeyReader {
+ public:
+  KeyReader(const TokenView& tokens, std::int32_t block_size)
+      : tokens_(tokens), block_(static_cast<std::size_t>(block_size)) {}
+
+  BlockKey key(std::int32_t index, BlockId parent) {
+    const auto block_size = static_cast<std::int32_t>(block_.size());
+    tokens_.copy(index * block_size, block_);
+    return {parent, block_, tokens_.salt((index + 1) * block_size)};
+  }
+
+ private:
+  const TokenView& tokens_;
+  std::vector<Token> block_;
+};
+
 }  // namespace
 
 KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
@@ -29,11 +46,11 @@ KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
 
 PrefixMatch KvCache::match(const TokenView& tokens, std::int32_t max_tokens) const {
   PrefixMatch match;
-  std::vector<Token> key(static_cast<std::size_t>(block_size_));
+  KeyReader reader(tokens, block_size_);
+  const std::int32_t num_full = std::min(max_tokens, tokens.shareable_len()) / block_size_;
   BlockId parent = kNoBlock;
-  for (std::int32_t begin = 0; begin + block_size_ <= max_tokens; begin += block_size_) {
-    tokens.copy(begin, key);
-    const BlockId block = index_.find(parent, key);
+  for (std::int32_t i = 0; i < num_full; ++i) {
+    const BlockId block = index_.find(reader.key(i, parent));
     if (block == kNoBlock) break;
     match.blocks.push_back(block);
     if (pool_.num_holders(block) == 0) ++match.num_unheld;
@@ -68,37 +85,36 @@ bool KvCache::extend(BlockTable& table) {
 }
 
 void KvCache::announce(BlockTable& table, const TokenView& tokens) {
-  std::vector<Token> key(static_cast<std::size_t>(block_size_));
-  for (std::int32_t i = table.num_in_tree_; (i + 1) * block_size_ <= tokens.size(); ++i) {
-    tokens.copy(i * block_size_, key);
-    const BlockId parent = parent_in(table.blocks_, i);
-    if (index_.find(parent, key) != kNoBlock) break;
-    add_node(table.blocks_[static_cast<std::size_t>(i)], parent, key, BlockState::kPending, table.owner_);
+  KeyReader reader(tokens, block_size_);
+  for (std::int32_t i = table.num_in_tree_; (i + 1) * block_size_ <= tokens.shareable_len(); ++i) {
+    const BlockKey key = reader.key(i, parent_in(table.blocks_, i));
+    if (index_.find(key) != kNoBlock) break;
+    add_node(table.blocks_[static_cast<std::size_t>(i)], key, BlockState::kPending, table.owner_);
     table.num_in_tree_ = i + 1;
   }
 }
 
 void KvCache::publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
-  std::vector<Token> key;
+  KeyReader reader(tokens, block_size_);
   for (; (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_; ++table.num_published_) {
     if (table.num_published_ < table.num_in_tree_) {
       const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_published_)];
       if (is_pending(block, table.owner_)) states_[static_cast<std::size_t>(block)] = BlockState::kComputed;
+    } else if ((table.num_published_ + 1) * block_size_ > tokens.shareable_len()) {
+      table.is_chain_open_ = false;
+      break;
     } else {
-      key.resize(static_cast<std::size_t>(block_size_));
-      tokens.copy(table.num_published_ * block_size_, key);
-      publish_private_block(table, key);
+      publish_private_block(table, reader.key(table.num_published_, parent_in(table.blocks_, table.num_published_)));
       if (!table.is_chain_open_) break;
     }
   }
 }
 
-void KvCache::publish_private_block(BlockTable& table, std::span<const Token> tokens) {
+void KvCache::publish_private_block(BlockTable& table, const BlockKey& key) {
   BlockId& block = table.blocks_[static_cast<std::size_t>(table.num_in_tree_)];
-  const BlockId parent = parent_in(table.blocks_, table.num_in_tree_);
-  const BlockId twin = index_.find(parent, tokens);
+  const BlockId twin = index_.find(key);
   if (twin == kNoBlock) {
-    add_node(block, parent, tokens, BlockState::kComputed, kNoRequest);
+    add_node(block, key, BlockState::kComputed, kNoRequest);
   } else if (state(twin) == BlockState::kComputed) {
     hold(twin);
     release_block(block);
@@ -154,12 +170,11 @@ BlockId KvCache::allocate() {
   return *pool_.allocate();
 }
 
-void KvCache::add_node(BlockId block, BlockId parent, std::span<const Token> tokens, BlockState new_state,
-                       RequestId owner_id) {
-  index_.insert(block, parent, tokens);
+void KvCache::add_node(BlockId block, const BlockKey& key, BlockState new_state, RequestId owner_id) {
+  index_.insert(block, key);
   states_[static_cast<std::size_t>(block)] = new_state;
   owners_[static_cast<std::size_t>(block)] = owner_id;
-  if (parent != kNoBlock) ++num_children_[static_cast<std::size_t>(parent)];
+  if (key.parent != kNoBlock) ++num_children_[static_cast<std::size_t>(key.parent)];
 }
 
 void KvCache::remove_node(BlockId block) {

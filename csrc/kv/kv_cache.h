@@ -45,7 +45,7 @@ class KvCache {
   std::int64_t num_evictions() const { return num_evictions_; }
   std::int32_t num_blocks_for(std::int32_t num_tokens) const { return (num_tokens + block_size_ - 1) / block_size_; }
 
-  // Matches whole blocks within the first max_tokens tokens; pending blocks count.
+  // Matches whole blocks within the first max_tokens tokens, as far as they may be shared; pending blocks count.
   PrefixMatch match(const TokenView& tokens, std::int32_t max_tokens) const;
   bool is_pending(BlockId block, RequestId owner) const;
   bool is_pending(BlockId block) const { return state(block) == BlockState::kPending; }
@@ -79,11 +79,11 @@ class KvCache {
   void hold(BlockId block);
   void release_block(BlockId block);
   BlockId allocate();
-  void add_node(BlockId block, BlockId parent, std::span<const Token> tokens, BlockState state, RequestId owner);
+  void add_node(BlockId block, const BlockKey& key, BlockState state, RequestId owner);
   void remove_node(BlockId block);
   void announce(BlockTable& table, const TokenView& tokens);
   void publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
-  void publish_private_block(BlockTable& table, std::span<const Token> tokens);
+  void publish_private_block(BlockTable& table, const BlockKey& key);
   void verify_node(BlockId block) const;
 
   std::int32_t block_size_;

@@ -52,7 +52,7 @@ void KvCache::verify(std::span<const BlockTable* const> tables) const {
 }
 
 void KvCache::verify_node(BlockId block) const {
-  BLENDSERVE_ASSERT(index_.find(index_.parent(block), index_.tokens(block)) == block);
+  BLENDSERVE_ASSERT(index_.find(index_.key(block)) == block);
   const BlockId parent = index_.parent(block);
   if (state(block) == BlockState::kPending) {
     BLENDSERVE_ASSERT(pool_.num_holders(block) > 0 && owner(block) != kNoRequest);

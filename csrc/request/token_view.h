@@ -8,12 +8,32 @@
 
 namespace blendserve {
 
+inline constexpr std::int32_t kNoPromptLogprobs = -1;
+
 // The tokens of one request, prompt then output, read as one sequence. Borrows both.
+//
+// A request that asks for log-probs of its prompt needs a score for every position of it, which whoever computed a
+// cached block has only if it asked for as many. So its blocks are known by more than their tokens: the salt names what
+// else their positions were computed for. A position's score is of the token that follows it, so the salt of a block
+// names that too, and the last shared block ends before the prompt does.
 class TokenView {
  public:
-  TokenView(std::span<const Token> prompt, std::span<const Token> output) : prompt_(prompt), output_(output) {}
+  TokenView(std::span<const Token> prompt, std::span<const Token> output,
+            std::int32_t prompt_logprobs = kNoPromptLogprobs)
+      : prompt_(prompt), output_(output), prompt_logprobs_(prompt_logprobs) {}
 
   std::int32_t size() const { return static_cast<std::int32_t>(prompt_.size() + output_.size()); }
+
+  // Blocks may be shared with other requests up to here.
+  std::int32_t shareable_len() const {
+    return prompt_logprobs_ == kNoPromptLogprobs ? size() : static_cast<std::int32_t>(prompt_.size()) - 1;
+  }
+  // Of the shareable block that ends before token `end`.
+  std::uint64_t salt(std::int32_t end) const {
+    if (prompt_logprobs_ == kNoPromptLogprobs) return 0;
+    return static_cast<std::uint64_t>(prompt_logprobs_ + 1) << 32 |
+           static_cast<std::uint32_t>(prompt_[static_cast<std::size_t>(end)]);
+  }
 
   // Copies tokens [begin, begin + destination.size()) into `destination`.
   void copy(std::int32_t begin, std::span<Token> destination) const {
@@ -32,6 +52,7 @@ class TokenView {
  private:
   std::span<const Token> prompt_;
   std::span<const Token> output_;
+  std::int32_t prompt_logprobs_;
 };
 
 }  // namespace blendserve

@@ -18,7 +18,7 @@ void StepScheduler::admit_requests(std::int32_t& budget) {
       case Admission::kAdmitted:
         policy_->take(*id);
         break;
-      case Admission::kNoBlocks:
+      case Admission::kNoRoom:
         return;
       case Admission::kWaitsForPrefix:
         if (static_cast<std::int32_t>(waiting_readers_.size()) >= config_.max_waiting_readers) return;
@@ -30,22 +30,22 @@ void StepScheduler::admit_requests(std::int32_t& budget) {
   }
 }
 
-// Readers come before the requests behind them in the policy's order. Returns false when the blocks ran out.
+// Readers come before the requests behind them in the policy's order. Returns false when the room ran out.
 bool StepScheduler::admit_waiting_readers(std::int32_t& budget) {
-  bool has_blocks = true;
+  bool has_room = true;
   std::vector<WaitingReader> still_waiting;
   for (WaitingReader reader : waiting_readers_) {
-    const bool has_room = has_blocks && budget > 0 && num_running() < config_.max_batch_requests;
-    if (!has_room || !is_prefix_ready(reader)) {
+    const bool may_run = has_room && budget > 0 && num_running() < config_.max_batch_requests;
+    if (!may_run || !is_prefix_ready(reader)) {
       still_waiting.push_back(reader);
       continue;
     }
     const Admission admission = try_admit(mutable_row(reader.id), budget, reader);
-    has_blocks = admission != Admission::kNoBlocks;
+    has_room = admission != Admission::kNoRoom;
     if (admission != Admission::kAdmitted) still_waiting.push_back(reader);
   }
   waiting_readers_ = std::move(still_waiting);
-  return has_blocks;
+  return has_room;
 }
 
 // Also when the writer gave up: the reader then takes over what is left to compute.
@@ -67,12 +67,13 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
     return Admission::kWaitsForPrefix;
   }
 
+  const std::int32_t num_hit = num_matched * config_.block_size;
+  if (max_scored_chunk(row, num_hit) == 0) return Admission::kNoRoom;
   const std::int64_t num_new = cache_.num_blocks_for(tokens.size()) - num_matched;
-  if (num_new + num_watermark_blocks() > cache_.num_available() - match.num_unheld) return Admission::kNoBlocks;
+  if (num_new + num_watermark_blocks() > cache_.num_available() - match.num_unheld) return Admission::kNoRoom;
   auto blocks = cache_.admit(row.request.id, match, tokens);
   BLENDSERVE_ASSERT(blocks.has_value());
 
-  const std::int32_t num_hit = num_matched * config_.block_size;
   if (row.num_cached < 0) {
     row.num_cached = num_hit;
     stats_.num_cached_tokens += num_hit;

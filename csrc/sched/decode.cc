@@ -27,7 +27,7 @@ void StepScheduler::schedule_decodes() {
   for (const RequestId id : running_) {
     RequestRow& row = mutable_row(id);
     const std::int32_t num_left = row.num_left();
-    if (num_left == 1) {
+    if (num_left == 1 && row.request.is_sampled()) {
       decoding_.push_back(&row);
       load_.decode_kv_tokens += row.num_tokens();
     } else {

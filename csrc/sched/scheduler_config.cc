@@ -21,6 +21,7 @@ void SchedulerConfig::validate() const {
   require_at_least_one("max_batch_tokens", max_batch_tokens);
   require_at_least_one("max_batch_requests", max_batch_requests);
   require_at_least_one("max_chunk_tokens", max_chunk_tokens);
+  require_at_least_one("max_prompt_logits", max_prompt_logits);
   if (max_batch_requests > max_batch_tokens) {
     throw InvalidInput("max_batch_requests is " + std::to_string(max_batch_requests) +
                        ", more than max_batch_tokens (" + std::to_string(max_batch_tokens) +

@@ -21,7 +21,7 @@ enum class RequestStatus : std::uint8_t {
 enum class FinishReason : std::uint8_t {
   kNone,
   kStopToken,  // the last output token is in the request's stop set
-  kLength,     // max_new_tokens reached
+  kLength,     // max_new_tokens reached, which may be none
   kStopped,    // stop() was called
 };
 
@@ -47,7 +47,7 @@ struct RequestRow {
   std::vector<Token> output;           // kept across preemptions
   std::unique_ptr<Sequence> sequence;  // while running
 
-  TokenView tokens() const { return {request.prompt, output}; }
+  TokenView tokens() const { return {request.prompt, output, request.prompt_logprobs}; }
   std::int32_t num_tokens() const { return tokens().size(); }
   Token last_token() const { return output.empty() ? request.prompt.back() : output.back(); }
   std::int32_t num_left() const { return num_tokens() - sequence->num_scheduled; }

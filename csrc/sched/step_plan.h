@@ -12,6 +12,10 @@ namespace blendserve {
 // positions[t] and attends to every earlier position of its sequence; its K and V go to flat slot slot_mapping[t] =
 // block * block_size + offset. All K/V of a layer are appended before that layer's attention: a sequence may read
 // blocks that another sequence of the same step writes.
+//
+// Where a request asks for log-probs of its prompt, row t's logits also score the prompt token behind it. That score
+// belongs to the slot of row t, as K and V do: a request that reads cached blocks finds there the scores it does not
+// compute, with as many most likely tokens as it asked for.
 struct StepPlan {
   std::int64_t step = 0;                      // counts from 0
   std::vector<RequestId> request_ids;         // [S]
@@ -24,7 +28,9 @@ struct StepPlan {
   std::vector<BlockId> block_table;           // [block_indptr[S]] blocks of each sequence, in order of position
   std::vector<std::int32_t> logit_rows;       // [M] rows of [T] whose logits are needed: the sequences that get a token
   std::vector<RequestId> sample_ids;          // [M] their requests
-  std::vector<std::int32_t> sample_positions;  // [M] index of the output token each will get, counted from 0
+  std::vector<std::int32_t> sample_positions;   // [M] index of the output token each will get, counted from 0
+  std::vector<std::int32_t> prompt_logit_rows;  // [P] rows of [T] whose logits score the prompt token behind them
+  std::vector<Token> prompt_next_tokens;        // [P] that token
 
   // Keeps the memory.
   void clear() {
@@ -39,6 +45,8 @@ struct StepPlan {
     logit_rows.clear();
     sample_ids.clear();
     sample_positions.clear();
+    prompt_logit_rows.clear();
+    prompt_next_tokens.clear();
   }
 };
 

@@ -19,54 +19,6 @@ StepScheduler::~StepScheduler() {
   for (const RequestId id : std::views::reverse(running_)) mutable_row(id).sequence.reset();
 }
 
-std::int32_t StepScheduler::add_stop_set(std::vector<Token> tokens) {
-  std::ranges::sort(tokens);
-  const auto known = std::ranges::find(stop_sets_, tokens);
-  if (known != stop_sets_.end()) return static_cast<std::int32_t>(known - stop_sets_.begin());
-  stop_sets_.push_back(std::move(tokens));
-  return static_cast<std::int32_t>(stop_sets_.size()) - 1;
-}
-
-RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthLimits> limits) {
-  const std::int64_t count = workload.size();
-  if (static_cast<std::int64_t>(limits.size()) != count) {
-    throw InvalidInput("there are " + std::to_string(count) + " prompts, but limits for " +
-                       std::to_string(limits.size()));
-  }
-  if (num_requests() + count > INT32_MAX) {
-    throw InvalidInput("more than " + std::to_string(INT32_MAX) + " requests; run the job in several windows");
-  }
-  const std::int64_t capacity = cache_.num_blocks() * cache_.block_size();
-  std::vector<Request> arrived;
-  arrived.reserve(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto prompt = workload.prompt(i);
-    const LengthLimits& limit = limits[static_cast<std::size_t>(i)];
-    const std::string name = "request " + std::to_string(i);
-    if (prompt.empty()) throw InvalidInput(name + " has an empty prompt; give it at least one token");
-    if (limit.max_new_tokens < 1) {
-      throw InvalidInput(name + " has max_new_tokens " + std::to_string(limit.max_new_tokens) +
-                         "; it must be at least 1");
-    }
-    if (limit.stop_set < 0 || limit.stop_set >= static_cast<std::int32_t>(stop_sets_.size())) {
-      throw InvalidInput(name + " has stop set " + std::to_string(limit.stop_set) + ", which is not registered");
-    }
-    const std::int64_t max_len = static_cast<std::int64_t>(prompt.size()) + limit.max_new_tokens;
-    if (max_len > capacity) {
-      throw InvalidInput(name + " needs " + std::to_string(max_len) + " tokens of KV cache (prompt " +
-                         std::to_string(prompt.size()) + " + output " + std::to_string(limit.max_new_tokens) +
-                         "), but the cache holds " + std::to_string(capacity) +
-                         "; give it more KV memory or lower max_tokens");
-    }
-    arrived.push_back({static_cast<RequestId>(num_requests() + i), prompt, limit});
-  }
-  rows_.reserve(rows_.size() + arrived.size());
-  for (const Request& request : arrived) rows_.emplace_back().request = request;
-  workloads_.push_back(std::move(workload));
-  policy_->on_arrival(arrived);
-  return static_cast<RequestId>(num_requests() - count);
-}
-
 std::shared_ptr<const StepPlan> StepScheduler::schedule() {
   if (is_in_flight_) {
     throw InvalidInput("step " + std::to_string(plan_->step) +
@@ -102,6 +54,10 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
     row.sequence->num_computed = row.sequence->num_scheduled;
     row.max_computed = std::max(row.max_computed, row.sequence->num_computed);
     cache_.publish(row.sequence->blocks, row.tokens(), row.sequence->num_computed);
+    if (!row.request.is_sampled() && row.num_left() == 0) {
+      finish(row, FinishReason::kLength);
+      finished_.push_back(id);
+    }
   }
   for (std::size_t i = 0; i < sampled.size(); ++i) {
     RequestRow& row = mutable_row(plan.sample_ids[i]);
@@ -197,10 +153,22 @@ void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens)
   plan.kv_lens.push_back(end);
   plan.block_table.insert(plan.block_table.end(), blocks.begin(), blocks.begin() + cache_.num_blocks_for(end));
   plan.block_indptr.push_back(static_cast<std::int32_t>(plan.block_table.size()));
-  if (end == row.num_tokens()) {
+  if (row.request.scores_prompt()) append_prompt_logits(row, begin, end);
+  if (end == row.num_tokens() && row.request.is_sampled()) {
     plan.logit_rows.push_back(plan.qo_indptr.back() - 1);
     plan.sample_ids.push_back(row.request.id);
     plan.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
+  }
+}
+
+// The plan's last tokens are [begin, end) of the sequence. The prompt's last token has no prompt token behind it.
+void StepScheduler::append_prompt_logits(const RequestRow& row, std::int32_t begin, std::int32_t end) {
+  StepPlan& plan = *plan_;
+  const std::int32_t first_row = plan.qo_indptr.back() - (end - begin);
+  const auto prompt = row.request.prompt;
+  for (std::int32_t position = begin; position < std::min(end, row.request.prompt_len() - 1); ++position) {
+    plan.prompt_logit_rows.push_back(first_row + position - begin);
+    plan.prompt_next_tokens.push_back(prompt[static_cast<std::size_t>(position) + 1]);
   }
 }
 

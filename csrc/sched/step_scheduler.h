@@ -42,9 +42,11 @@ class StepScheduler {
 
   // Registers a set of stop token ids and returns its index; set 0 is the empty set.
   std::int32_t add_stop_set(std::vector<Token> tokens);
-  // Appends the rows of `workload`, limits[i] for row i, and returns the id of the first; ids are consecutive.
+  // Appends the rows of `workload`, limits[i] and prompt_logprobs[i] (or none, when empty) for row i, and returns the
+  // id of the first; ids are consecutive.
   // Throws InvalidInput for an empty prompt and for a request whose prompt and output can't fit the KV cache alone.
-  RequestId add_requests(Workload workload, std::span<const LengthLimits> limits);
+  RequestId add_requests(Workload workload, std::span<const LengthLimits> limits,
+                         std::span<const std::int32_t> prompt_logprobs = {});
 
   // The next step, or null when every request is finished. Every plan must be followed by update() or abort_step().
   std::shared_ptr<const StepPlan> schedule();
@@ -70,7 +72,7 @@ class StepScheduler {
   void verify() const;
 
  private:
-  enum class Admission : std::uint8_t { kAdmitted, kNoBlocks, kWaitsForPrefix };
+  enum class Admission : std::uint8_t { kAdmitted, kNoRoom, kWaitsForPrefix };  // room: blocks, rows that score prompts
   // What running requests bring into the step being planned.
   struct Load {
     std::int32_t num_decodes = 0;
@@ -85,6 +87,9 @@ class StepScheduler {
     std::int32_t end;  // the writer has computed the block once this many of its tokens are computed
   };
 
+  // arrival.cc: new requests
+  void check_arrival(const Request& request, std::int64_t index) const;
+
   // step_scheduler.cc
   SchedulerView view() const;
   std::int64_t num_watermark_blocks() const;
@@ -92,6 +97,7 @@ class StepScheduler {
   void check_in_flight(const StepPlan& plan) const;
   void start_plan();
   void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
+  void append_prompt_logits(const RequestRow& row, std::int32_t begin, std::int32_t end);
   void accept_token(RequestRow& row, Token token);
   void finish(RequestRow& row, FinishReason reason);
   void drop_finished_from_running();
@@ -105,6 +111,7 @@ class StepScheduler {
   // prefill.cc: running sequences with more left, in chunks
   void schedule_prefills(std::int32_t& budget);
   void schedule_chunk(RequestRow& row, std::int32_t& budget);
+  std::int32_t max_scored_chunk(const RequestRow& row, std::int32_t begin) const;
 
   // admission.cc
   void admit_requests(std::int32_t& budget);

@@ -221,6 +221,10 @@ class StepPlan:
     def sample_ids(self) -> NDArray[np.int32]: ...
     @property
     def sample_positions(self) -> NDArray[np.int32]: ...
+    @property
+    def prompt_logit_rows(self) -> NDArray[np.int32]: ...
+    @property
+    def prompt_next_tokens(self) -> NDArray[np.int32]: ...
 
 class SchedulerStats:
     @property
@@ -248,6 +252,7 @@ class StepScheduler:
         max_batch_tokens: int = 2048,
         max_batch_requests: int = 1024,
         max_chunk_tokens: int | None = None,
+        max_prompt_logits: int | None = None,
         schedule: str | None = None,
         seed: int = 0,
         max_new_tokens: NDArray[np.int32] | None = None,
@@ -257,7 +262,12 @@ class StepScheduler:
     ) -> None: ...
     def add_stop_set(self, token_ids: Sequence[int]) -> int: ...
     def add_request(
-        self, prompt_token_ids: Sequence[int], *, max_new_tokens: int, stop_token_ids: Sequence[int] = ...
+        self,
+        prompt_token_ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        stop_token_ids: Sequence[int] = ...,
+        prompt_logprobs: int | None = None,
     ) -> int: ...
     def add_requests(
         self,
@@ -265,6 +275,7 @@ class StepScheduler:
         offsets: NDArray[np.int64],
         max_new_tokens: NDArray[np.int32],
         stop_sets: NDArray[np.int32],
+        prompt_logprobs: NDArray[np.int32] | None = None,
     ) -> int: ...
     def schedule(self) -> StepPlan | None: ...
     def update(self, step: StepPlan, sampled_tokens: NDArray[np.int32]) -> NDArray[np.int32]: ...

@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Log-probability of one generated token under the model's own distribution (before temperature, top-k, top-p).
+    """Log-probability of one token under the model's own distribution: before bias, penalties, temperature and filters.
 
     `top` holds the most likely tokens as (token id, log-probability), best first; its length is what was asked for.
     """
@@ -41,12 +41,17 @@ class CompletionOutput:
 
 @dataclass(frozen=True, slots=True)
 class RequestOutput:
-    """A finished request. `index` is its place in the input; the shortcuts read its first choice."""
+    """A finished request. `index` is its place in the input; the shortcuts read its first choice.
+
+    `prompt_logprobs` has one entry per token of the prompt, None for the first, which follows nothing; None when not
+    asked for.
+    """
 
     index: int
     prompt_token_ids: tuple[int, ...]
     outputs: tuple[CompletionOutput, ...]
     num_cached_tokens: int
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
 
     def at(self, index: int) -> RequestOutput:
         """The same result at another place."""

@@ -15,12 +15,15 @@ __all__ = ["ResolvedConfig", "kv_bytes_per_token", "resolve"]
 
 _CPU_KV_SHARE = 0.25  # of free memory
 _GPU_SHARE, _GPU_RESERVE = 0.9, 2 * 10**9  # the KV capacity rule of docs/metrics.md
+_PROMPT_LOGITS_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of a step's logits that score prompts
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedConfig:
-    """An `EngineConfig` with nothing left open. `num_blocks` KV blocks of `block_size` tokens."""
+    """An `EngineConfig` with nothing left open. `num_blocks` KV blocks of `block_size` tokens; `max_prompt_logits` rows
+    of a step, at most, score prompts.
+    """
 
     schedule: Schedule
     device: torch.device
@@ -30,6 +33,7 @@ class ResolvedConfig:
     block_size: int
     max_batch_tokens: int
     max_batch_requests: int
+    max_prompt_logits: int
     seed: int
 
     @property
@@ -79,6 +83,7 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         block_size=config.block_size,
         max_batch_tokens=max_batch_tokens,
         max_batch_requests=max_batch_requests,
+        max_prompt_logits=max(1, _PROMPT_LOGITS_BYTES[device.type] // (model.vocab_size * torch.float32.itemsize)),
         seed=config.seed,
     )
 

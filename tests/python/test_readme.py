@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from blendserve import SamplingParams
 from blendserve.batch.progress import JobSummary
+from blendserve.io.body_fields import CHAT_URL, COMPLETIONS_URL, SUPPORTED
 from blendserve.simulation import SimulatedRun, WorkloadFigures
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +94,15 @@ def test_the_table_of_options_and_the_command_line_agree(command: str, options: 
     assert table is not None
     listed = set(re.findall(r"(?<=`)--?[a-z][a-z-]*", table[0]))
     assert options - {"--help", "--input", "--output"} == listed
+
+
+def test_the_table_of_body_fields_has_every_field_that_is_read() -> None:
+    table = re.search(r"^\| field of `body`.*?\n\n", README, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    first_column = " ".join(line.split("|")[1] for line in table[0].splitlines()[2:] if line)
+    listed = re.findall(r"`(\w+)`", first_column)
+    assert sorted(listed) == sorted(SUPPORTED[CHAT_URL] | SUPPORTED[COMPLETIONS_URL])
+    assert {field.name for field in dataclasses.fields(SamplingParams)} - set(listed) == {"prompt_logprobs"}
 
 
 def test_the_extras_that_the_readme_installs_exist() -> None:

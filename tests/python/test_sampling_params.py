@@ -17,12 +17,19 @@ def test_defaults_are_the_published_ones():
         "temperature": 1.0,
         "top_p": 1.0,
         "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        "logit_bias": (),
         "seed": None,
         "max_tokens": 16,
+        "min_tokens": 0,
         "stop": (),
         "stop_token_ids": (),
         "ignore_eos": False,
         "logprobs": None,
+        "prompt_logprobs": None,
     }
 
 
@@ -46,6 +53,9 @@ def test_numpy_numbers_become_plain_ones():
 
 def test_the_ends_of_every_range_are_allowed():
     SamplingParams(n=2**31 - 1, temperature=0, top_p=1, top_k=2**31 - 1, seed=-(2**63), max_tokens=1, logprobs=0)
+    SamplingParams(min_p=0, frequency_penalty=-2, presence_penalty=-2, repetition_penalty=1e-30, min_tokens=16)
+    SamplingParams(min_p=1, frequency_penalty=2, presence_penalty=2, repetition_penalty=1e30, min_tokens=0)
+    SamplingParams(max_tokens=None, min_tokens=2**31 - 1, logit_bias={0: -100, 2**31 - 1: 100})
     SamplingParams(n=1, temperature=1e30, top_p=1e-30, top_k=0, seed=2**63 - 1, max_tokens=None, logprobs=None)
 
 
@@ -69,8 +79,20 @@ def test_the_ends_of_every_range_are_allowed():
         ("top_k", 2**31, "an integer from 0 to 2147483647"),
         ("seed", 2**63, "an integer from -9223372036854775808 to 9223372036854775807"),
         ("seed", 0.0, "an integer from -9223372036854775808 to 9223372036854775807"),
-        ("max_tokens", 0, "an integer from 1 to 2147483647"),
-        ("max_tokens", "16", "an integer from 1 to 2147483647"),
+        ("min_p", -0.1, "a number from 0 to 1"),
+        ("min_p", math.nan, "a number from 0 to 1"),
+        ("repetition_penalty", 0, "a finite number more than 0 (1 is off)"),
+        ("repetition_penalty", math.inf, "a finite number more than 0 (1 is off)"),
+        ("frequency_penalty", 2.1, "a number from -2 to 2"),
+        ("presence_penalty", True, "a number from -2 to 2"),
+        ("logit_bias", [(5, 1.0)], "a dict of token ids and numbers"),
+        ("logit_bias", {5}, "a dict of token ids and numbers"),
+        ("min_tokens", -1, "an integer from 0 to 2147483647"),
+        ("min_tokens", 17, "at most max_tokens, which is 16"),
+        ("prompt_logprobs", -1, "an integer from 0 to 100"),
+        ("prompt_logprobs", 101, "an integer from 0 to 100"),
+        ("max_tokens", 0, "at least 1, or give prompt_logprobs to have the prompt alone scored"),
+        ("max_tokens", "16", "an integer from 0 to 2147483647"),
         ("stop", "", "a string or a list of strings, none of them empty"),
         ("stop", ["a", ""], "a string or a list of strings, none of them empty"),
         ("stop", ["a", 1], "a string or a list of strings, none of them empty"),
@@ -92,6 +114,32 @@ def test_a_bad_value_is_refused_by_name_value_and_range(field: str, value: Any, 
 def test_a_bad_stop_token_id_is_named_by_its_place():
     with pytest.raises(UserError, match=r"^stop_token_ids\[1\] is -5; it must be an integer from 0 to 2147483647$"):
         SamplingParams(stop_token_ids=[3, -5])
+
+
+@pytest.mark.parametrize(
+    ("bias", "message"),
+    [
+        ({-1: 1}, "a token id in logit_bias is -1; it must be an integer from 0 to 2147483647"),
+        ({"5": 1}, "a token id in logit_bias is '5'; it must be an integer from 0 to 2147483647"),
+        ({5: 100.5}, "logit_bias[5] is 100.5; it must be a number from -100 to 100"),
+        ({5: None}, "logit_bias[5] is None; it must be a number from -100 to 100"),
+    ],
+)
+def test_a_bad_bias_is_named_by_its_token(bias: Any, message: str):
+    with pytest.raises(UserError) as error:
+        SamplingParams(logit_bias=bias)
+    assert str(error.value) == message
+
+
+def test_a_bias_is_kept_in_order_of_id_however_it_is_written():
+    params = SamplingParams(logit_bias={np.int64(9): np.float32(1), 2: -1})
+    assert params.logit_bias == ((2, -1.0), (9, 1.0))
+    assert dataclasses.replace(params, n=2).logit_bias == params.logit_bias
+    assert hash(params) == hash(SamplingParams(logit_bias={2: -1, 9: 1}))
+
+
+def test_a_prompt_alone_may_be_scored():
+    assert SamplingParams(max_tokens=0, prompt_logprobs=0).max_tokens == 0
 
 
 def test_params_are_frozen_and_hashable():

@@ -136,7 +136,12 @@ def test_added_buffers_are_borrowed_and_let_go_with_the_scheduler() -> None:
         ({"offsets": np.array([0, 1, 2], np.int64)}, "there are 2 prompts, but limits for 1"),
         ({"offsets": np.array([1, 1], np.int64)}, "request 0 has an empty prompt"),
         ({"max_new_tokens": np.array([4], np.uint32)}, "max_new_tokens has dtype uint32; it must be int32"),
-        ({"max_new_tokens": np.array([0], np.int32)}, "request 0 has max_new_tokens 0; it must be at least 1"),
+        ({"max_new_tokens": np.array([-1], np.int32)}, "request 0 has max_new_tokens -1; it must be 0 or more"),
+        (
+            {"prompt_logprobs": np.array([-2], np.int32)},
+            "request 0 has prompt_logprobs -2; it must be 0 or more, or -1",
+        ),
+        ({"prompt_logprobs": np.array([0, 0], np.int32)}, "there are 1 prompts, but prompt_logprobs for 2"),
         ({"max_new_tokens": np.array([63], np.int32)}, "request 0 needs 65 tokens of KV cache .* the cache holds 64"),
         ({"stop_sets": np.array([0, 0], np.int32)}, "stop_sets has 2 entries, max_new_tokens 1"),
         ({"stop_sets": np.array([1], np.int32)}, "request 0 has stop set 1, which is not registered"),
@@ -389,3 +394,14 @@ class SchedulerLife(RuleBasedStateMachine):
 
 TestSchedulerLife = SchedulerLife.TestCase
 TestSchedulerLife.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+def test_a_scored_prompt_names_its_rows_and_the_tokens_behind_them() -> None:
+    scheduler = make(max_prompt_logits=3)
+    scheduler.add_request([5, 6, 7, 8, 9], max_new_tokens=0, prompt_logprobs=0)
+    seen = []
+    while step := scheduler.schedule():
+        seen.append((step.prompt_logit_rows.tolist(), step.prompt_next_tokens.tolist(), len(step.sample_ids)))
+        finished = scheduler.update(step, np.empty(0, np.int32))
+    assert seen == [([0, 1, 2], [6, 7, 8], 0), ([0], [9], 0)]
+    assert (finished.tolist(), scheduler.finish_reason(0), scheduler.output_tokens(0).tolist()) == ([0], "length", [])

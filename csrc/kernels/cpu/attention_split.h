@@ -10,7 +10,7 @@ namespace blendserve::cpu {
 inline constexpr std::int32_t kSplitLen = 256;  // positions
 
 // Rows of accumulators are padded to whole vectors of kLanes floats; what lies in the padding is unspecified.
-inline constexpr std::int32_t kLanes = 8;
+inline constexpr std::int32_t kLanes = 16;
 [[gnu::always_inline]] constexpr std::int32_t padded(std::int32_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // Query rows of one KV head against one split of its positions. Positions count from the start of the split.
@@ -28,8 +28,8 @@ struct SplitInputs {
   float exponent_cap = 0.0F;  // 0: none; else the exponent of 2 is exponent_cap · tanh(q · k)
   KvDtype kv_dtype = KvDtype::kFloat32;
 
-  std::int32_t begin() const { return row_begins[0]; }
-  std::int32_t end() const { return row_ends[num_rows - 1]; }  // at most kSplitLen
+  [[gnu::always_inline]] std::int32_t begin() const { return row_begins[0]; }
+  [[gnu::always_inline]] std::int32_t end() const { return row_ends[num_rows - 1]; }  // at most kSplitLen
 };
 
 // Attention over some positions, before the division by the sum.
@@ -46,11 +46,13 @@ struct PartialRows {
 // starts on a cache line; num_rows is that of `in`.
 void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRows& out);
 void attend_split_avx2(const SplitInputs& in, float* scratch, const PartialRows& out);
+void attend_split_avx512(const SplitInputs& in, float* scratch, const PartialRows& out);
 
 inline constexpr std::int32_t kTileLen = 32;  // positions of K or V unpacked at a time
 
 constexpr std::size_t split_scratch_len(std::int32_t num_rows, std::int32_t head_dim) {
-  return static_cast<std::size_t>(num_rows) * kSplitLen + static_cast<std::size_t>(padded(head_dim)) * kTileLen;
+  return static_cast<std::size_t>(num_rows) * kSplitLen +
+         static_cast<std::size_t>(2 * padded((head_dim + 1) / 2)) * kTileLen;
 }
 
 }  // namespace blendserve::cpu

@@ -160,7 +160,11 @@ void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
                        .exponent_cap = exponent_cap_,
                        .kv_dtype = params_.kv_dtype};
 #ifdef __x86_64__
-  if (active_isa() >= Isa::kAvx2) {
+  if (active_isa() == Isa::kAvx512) {
+    attend_split_avx512(in, scratch_, out.from(first_row));
+    return;
+  }
+  if (active_isa() == Isa::kAvx2) {
     attend_split_avx2(in, scratch_, out.from(first_row));
     return;
   }
@@ -178,13 +182,16 @@ void TileRun::point_to_rows(std::int32_t split) {
   ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];
   rows.begin = std::max(0, tile_.first_position(0) - begin);
   rows.end = std::clamp(tile_.num_positions() - begin, 0, kSplitLen);
-  for (std::int32_t p = rows.begin; p < rows.end;) {
+  const std::int64_t row_bytes = head_dim_ * element_size;
+  for (std::int32_t p = rows.begin, len = 0; p < rows.end; p += len) {
     const BlockId block = blocks[(begin + p) / layout.block_size];
-    const std::byte* k = kv + layout.k_offset(block, tile_.kv_head) * element_size;
-    const std::byte* v = kv + layout.v_offset(block, tile_.kv_head) * element_size;
-    for (std::int32_t i = (begin + p) % layout.block_size; i < layout.block_size && p < rows.end; ++i, ++p) {
-      rows.k[static_cast<std::size_t>(p)] = k + i * head_dim_ * element_size;
-      rows.v[static_cast<std::size_t>(p)] = v + i * head_dim_ * element_size;
+    const std::int32_t offset = (begin + p) % layout.block_size;
+    const std::byte* k = kv + layout.k_offset(block, tile_.kv_head) * element_size + offset * row_bytes;
+    const std::byte* v = kv + layout.v_offset(block, tile_.kv_head) * element_size + offset * row_bytes;
+    len = std::min(layout.block_size - offset, rows.end - p);
+    for (std::int32_t i = 0; i < len; ++i) {
+      rows.k[static_cast<std::size_t>(p + i)] = k + i * row_bytes;
+      rows.v[static_cast<std::size_t>(p + i)] = v + i * row_bytes;
     }
   }
   for (std::int32_t p = rows.begin; p % kLanes != 0; --p) {

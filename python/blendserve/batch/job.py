@@ -165,9 +165,17 @@ def _result_row(
         output,
         created=int(time.time()),
         model=default_model_name,
+        prompt_text=_prompt_text(row, output, tokenizer) if row.echo else None,
         token_text=None if tokenizer is None else tokenizer.token_text,
         token_bytes=None if tokenizer is None else tokenizer.token_bytes,
     )
+
+
+def _prompt_text(row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None) -> str | None:
+    """As the row gives it, or what its token ids spell."""
+    if isinstance(row.prompt, str) or tokenizer is None:
+        return row.prompt if isinstance(row.prompt, str) else None
+    return tokenizer.decode(output.prompt_token_ids)
 
 
 def _num_tokens(output: RequestOutput) -> int:

@@ -32,6 +32,7 @@ def kv_tokens_needed(rows: Sequence[TokenizedRow], model: ModelShape, block_size
     for _, request in rows:
         prompt_len = len(request.prompt_token_ids)
         room = max(model.max_position_embeddings - prompt_len, 1)
-        max_len = prompt_len + min(request.params.max_tokens or room, room)
+        limit = request.params.max_tokens
+        max_len = prompt_len + (room if limit is None else min(limit, room))
         total += request.params.n * -(-max_len // block_size) * block_size
     return total

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendserve.outputs import CompletionOutput, TokenLogprob
-from blendserve.runner.sampler import LogprobRows, SampledTokens
+from blendserve.runner.logprobs import Logprobs
+from blendserve.runner.sampler import SampledTokens
 from blendserve.sampling_params import SamplingParams
 from blendserve.text.detokenizer import Decode, StopChecker, StopMatch, final_text
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "token_logprobs"]
 
 
 class Answers:
@@ -28,7 +29,7 @@ class Answers:
 
     def begin(self, request_id: int, params: SamplingParams) -> None:
         if params.stop and self._decode is not None:
-            self._stop_checkers[request_id] = StopChecker(self._decode, params.stop)
+            self._stop_checkers[request_id] = StopChecker(self._decode, params.stop, params.min_tokens)
         if params.logprobs is not None:
             self._logprobs[request_id] = []
 
@@ -38,9 +39,10 @@ class Answers:
         """Take one step's tokens, one for each of `request_ids` [M]; `ended_by_token` are the requests whose token was
         a stop token. Returns the requests in which a stop string is complete now.
         """
-        if sampled.logprobs is not None:
-            for row, logprob in _unpack(sampled.token_ids, sampled.logprobs):
-                self._logprobs[int(request_ids[row])].append(logprob)
+        if (asked := sampled.logprobs) is not None:
+            logprobs = token_logprobs(sampled.token_ids[asked.rows], asked.columns, asked.num_top)
+            for request_id, logprob in zip(request_ids[asked.rows].tolist(), logprobs, strict=True):
+                self._logprobs[request_id].append(logprob)
         if not self._stop_checkers:
             return []
         watched = np.isin(request_ids, np.fromiter(self._stop_checkers, np.int32, len(self._stop_checkers)))
@@ -85,8 +87,11 @@ class Answers:
         self._logprobs.pop(request_id, None)
 
 
-def _unpack(token_ids: NDArray[np.int32], logprobs: LogprobRows) -> Iterator[tuple[int, TokenLogprob]]:
-    for i, row in enumerate(logprobs.rows.tolist()):
-        num_top = int(logprobs.num_top[i])
-        top = zip(logprobs.top_ids[i, :num_top].tolist(), logprobs.top_logprobs[i, :num_top].tolist(), strict=True)
-        yield row, TokenLogprob(int(token_ids[row]), float(logprobs.chosen[i]), tuple(top))
+def token_logprobs(
+    token_ids: NDArray[np.int32], logprobs: Logprobs, num_top: NDArray[np.int32] | None = None
+) -> Iterator[TokenLogprob]:
+    """Each of the tokens [R] with its log-probability and its `num_top` [R] most likely ones; None: all there are."""
+    counts = [None] * len(token_ids) if num_top is None else num_top.tolist()
+    rows = zip(token_ids.tolist(), *(column.tolist() for column in logprobs), counts, strict=True)
+    for token_id, chosen, top_ids, top_logprobs, count in rows:
+        yield TokenLogprob(token_id, chosen, tuple(zip(top_ids[:count], top_logprobs[:count], strict=True)))

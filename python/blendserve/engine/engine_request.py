@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from blendserve.errors import RequestError
 from blendserve.models import ModelShape
@@ -46,14 +46,15 @@ class RequestLimits:
         if prompt_len == 0:
             raise RequestError("the prompt is empty; give it at least one token", code="invalid_request")
         self._check_vocabulary(request)
-        if prompt_len >= self.context_len:
-            raise RequestError(
-                f"the prompt has {prompt_len} tokens, and the model's context of {self.context_len} must hold at least "
-                "one more for the answer; shorten the prompt",
-                code="context_length_exceeded",
-            )
         wanted = request.params.max_tokens
         room = self.context_len - prompt_len
+        if room < (0 if wanted == 0 else 1):
+            needed = "it" if wanted == 0 else "at least one more for the answer"
+            raise RequestError(
+                f"the prompt has {prompt_len} tokens, and the model's context of {self.context_len} must hold "
+                f"{needed}; shorten the prompt",
+                code="context_length_exceeded",
+            )
         if wanted is None:
             room = min(room, max(1, self.kv_capacity - prompt_len))
         max_new_tokens = room if wanted is None else min(wanted, room)
@@ -66,8 +67,14 @@ class RequestLimits:
         return max_new_tokens
 
     def _check_vocabulary(self, request: EngineRequest) -> None:
-        for name, ids in (("prompt", request.prompt_token_ids), ("stop_token_ids", request.params.stop_token_ids)):
-            ids = np.asarray(ids, dtype=np.int64)
+        params = request.params
+        named: list[tuple[str, ArrayLike]] = [
+            ("prompt", request.prompt_token_ids),
+            ("stop_token_ids", params.stop_token_ids),
+            ("logit_bias", list(dict(params.logit_bias))),
+        ]
+        for name, values in named:
+            ids = np.asarray(values, dtype=np.int64)
             out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
             if len(out_of_range) > 0:
                 raise RequestError(
@@ -76,7 +83,7 @@ class RequestLimits:
                     code="token_id_out_of_range",
                     param=name,
                 )
-        if request.params.stop and not self.has_tokenizer:
+        if params.stop and not self.has_tokenizer:
             raise RequestError(
                 "stop strings need a tokenizer, and this model folder has none; use stop_token_ids",
                 code="no_tokenizer",

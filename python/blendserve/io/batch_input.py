@@ -53,6 +53,7 @@ class BatchRequest:
     prompt: text or token ids, not empty.
     messages: each with role (system, user or assistant), content (a string) and, where given, name.
     chat_template_kwargs: variables for the chat template.
+    echo: whether a completion begins with its prompt.
     expected_output_tokens: a hint for the plan, never a limit.
     """
 
@@ -64,6 +65,7 @@ class BatchRequest:
     prompt: str | tuple[int, ...] | None
     messages: tuple[Mapping[str, Any], ...] | None
     chat_template_kwargs: Mapping[str, Any]
+    echo: bool
     params: SamplingParams
     expected_output_tokens: int | None
 
@@ -174,6 +176,7 @@ def _read_request(line: Line, custom_id: str, row: JsonObject) -> BatchRequest:
         prompt=None if chat else read_prompt(body),
         messages=read_messages(body) if chat else None,
         chat_template_kwargs=body.mapping("chat_template_kwargs") or {},
+        echo=body.boolean("echo") or False,
         params=read_sampling_params(body, url),
         expected_output_tokens=body.integer("expected_output_tokens", 1, MAX_INT32),
     )

@@ -9,7 +9,7 @@ import orjson
 
 from blendserve.io.batch_input import BatchRequest, RowError
 from blendserve.io.body_fields import CHAT_URL
-from blendserve.io.choice_logprobs import TokenSpelling, chat_logprobs, completion_logprobs
+from blendserve.io.choice_logprobs import NO_PROMPT, EchoedPrompt, TokenSpelling, chat_logprobs, completion_logprobs
 from blendserve.outputs import CompletionOutput, RequestOutput
 
 __all__ = ["error_row", "success_row"]
@@ -21,6 +21,7 @@ def success_row(
     *,
     created: int,
     model: str,
+    prompt_text: str | None = None,
     token_text: Callable[[int], str] | None,
     token_bytes: Callable[[int], bytes] | None,
 ) -> bytes:
@@ -28,18 +29,25 @@ def success_row(
 
     created: Unix time in seconds.
     model: the name to report where the request gives none.
+    prompt_text: what a request with `echo` is shown of its prompt; None for a model without a tokenizer.
     token_text, token_bytes: spelling of one token for log-probs; None for a model without a tokenizer, whose texts are
         null and whose choices carry `token_ids` instead.
     """
     spelling = TokenSpelling(token_text, token_bytes)
     chat = request.url == CHAT_URL
+    prompt = NO_PROMPT
+    if request.echo:
+        prompt = EchoedPrompt(prompt_text, output.prompt_token_ids, output.prompt_logprobs)
     unique = request.row_id.removeprefix("batch_req_")
     body = {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{unique}",
         "object": "chat.completion" if chat else "text_completion",
         "created": created,
         "model": model if request.model is None else request.model,
-        "choices": [_choice(choice, spelling, chat=chat) for choice in output.outputs],
+        "choices": [
+            _chat_choice(choice, spelling) if chat else _completion_choice(choice, spelling, prompt)
+            for choice in output.outputs
+        ],
         "usage": _usage(output),
     }
     response = {"status_code": 200, "request_id": f"req_{unique}", "body": body}
@@ -52,15 +60,21 @@ def error_row(error: RowError) -> bytes:
     return _line({"id": error.row_id, "custom_id": error.custom_id, "response": None, "error": reason})
 
 
-def _choice(choice: CompletionOutput, spelling: TokenSpelling, *, chat: bool) -> dict[str, Any]:
-    answer: dict[str, Any]
-    if chat:
-        answer = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
-        answer["logprobs"] = chat_logprobs(choice, spelling)
-    else:
-        answer = {"text": choice.text, "logprobs": completion_logprobs(choice, spelling)}
+def _chat_choice(choice: CompletionOutput, spelling: TokenSpelling) -> dict[str, Any]:
+    message = {"role": "assistant", "content": choice.text, "refusal": None}
+    answer = {"message": message, "logprobs": chat_logprobs(choice, spelling)}
+    return _choice(choice, answer, choice.token_ids)
+
+
+def _completion_choice(choice: CompletionOutput, spelling: TokenSpelling, prompt: EchoedPrompt) -> dict[str, Any]:
+    text = None if choice.text is None or prompt.text is None else prompt.text + choice.text
+    answer = {"text": text, "logprobs": completion_logprobs(choice, spelling, prompt)}
+    return _choice(choice, answer, prompt.token_ids + choice.token_ids)
+
+
+def _choice(choice: CompletionOutput, answer: dict[str, Any], token_ids: tuple[int, ...]) -> dict[str, Any]:
     if choice.text is None:
-        answer["token_ids"] = choice.token_ids
+        answer["token_ids"] = token_ids
     return {"index": choice.index, **answer, "finish_reason": choice.finish_reason}
 
 

@@ -7,23 +7,29 @@ from typing import Any, Literal
 from blendserve.errors import RequestError
 from blendserve.io.fields import JsonObject, not_supported, shown, unknown_field
 
-__all__ = ["CHAT_URL", "COMPLETIONS_URL", "Url", "check_field_names"]
+__all__ = ["CHAT_URL", "COMPLETIONS_URL", "SUPPORTED", "Url", "check_field_names"]
 
 Url = Literal["/v1/chat/completions", "/v1/completions"]
 CHAT_URL: Url = "/v1/chat/completions"
 COMPLETIONS_URL: Url = "/v1/completions"
 
 _CHAT_FIELDS = frozenset({"messages", "top_logprobs", "chat_template_kwargs"})
-_COMPLETION_FIELDS = frozenset({"prompt"})
+_COMPLETION_FIELDS = frozenset({"prompt", "echo"})
 _SHARED_FIELDS = frozenset(
     {
         "model",
         "temperature",
         "top_p",
         "top_k",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
         "seed",
         "max_tokens",
         "max_completion_tokens",
+        "min_tokens",
         "stop",
         "stop_token_ids",
         "n",
@@ -32,7 +38,7 @@ _SHARED_FIELDS = frozenset(
         "expected_output_tokens",
     }
 )
-_SUPPORTED: dict[Url, frozenset[str]] = {
+SUPPORTED: dict[Url, frozenset[str]] = {
     CHAT_URL: _SHARED_FIELDS | _CHAT_FIELDS,
     COMPLETIONS_URL: _SHARED_FIELDS | _COMPLETION_FIELDS,
 }
@@ -64,8 +70,6 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "continue_final_message": (False,),
     "documents": ([],),
     "early_stopping": (False,),
-    "echo": (False,),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
     "guided_choice": (),
@@ -77,19 +81,14 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "include_reasoning": (),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
-    "logit_bias": ({},),
     "logits_processors": ([],),
-    "min_p": (0,),
-    "min_tokens": (0,),
     "mm_processor_kwargs": ({},),
     "modalities": (["text"],),
     "prediction": (),
-    "presence_penalty": (0,),
     "priority": (0,),
     "prompt_embeds": (),
     "prompt_logprobs": (),
     "reasoning_effort": (),
-    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
     "return_token_ids": (False,),
     "return_tokens_as_token_ids": (False,),
@@ -108,21 +107,26 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 # A chat template writes the special tokens itself, a plain prompt gets them from the tokenizer.
 _HARMLESS: dict[Url, dict[str, tuple[Any, ...]]] = {
-    CHAT_URL: {**_UNSUPPORTED, "add_special_tokens": (False,)},
+    CHAT_URL: {**_UNSUPPORTED, "add_special_tokens": (False,), "echo": (False,)},
     COMPLETIONS_URL: {**_UNSUPPORTED, "add_special_tokens": (True,)},
+}
+# What else gives the answer that an unsupported field asks for.
+_REMEDIES = {
+    "best_of": "set n to the number of answers, ask for logprobs and take the best of them",
+    "prompt_logprobs": f'set echo to true and give logprobs, on a row of "{COMPLETIONS_URL}"',
 }
 
 
 def check_field_names(body: JsonObject, url: Url) -> None:
     """Raises `RequestError` for the first field that asks for what would be ignored; null asks for nothing."""
-    supported, harmless = _SUPPORTED[url], _HARMLESS[url]
+    supported, harmless = SUPPORTED[url], _HARMLESS[url]
     for name, value in body.fields.items():
         if value is None or name in supported or name in _WITHOUT_EFFECT:
             continue
         path = body.path_of(name)
         if name in harmless:
             if not any(_same(value, allowed) for allowed in harmless[name]):
-                raise not_supported(path, value, _remedy(harmless[name]))
+                raise not_supported(path, value, _REMEDIES.get(name) or _remedy(harmless[name]))
         elif name in _CHAT_FIELDS or name in _COMPLETION_FIELDS:
             other = CHAT_URL if name in _CHAT_FIELDS else COMPLETIONS_URL
             raise RequestError(f"{path} is a field of {other}, but this row's url is {url}; remove it", param=path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from blendserve.outputs import CompletionOutput, TokenLogprob
 
-__all__ = ["TokenSpelling", "chat_logprobs", "completion_logprobs"]
+__all__ = ["NO_PROMPT", "EchoedPrompt", "TokenSpelling", "chat_logprobs", "completion_logprobs"]
 
 # The published API's value for "very unlikely"; JSON has no minus infinity.
 _LOWEST_LOGPROB = -9999.0
@@ -27,6 +27,18 @@ class TokenSpelling:
 
     def byte_values(self, token_id: int) -> list[int] | None:
         return None if self.token_bytes is None else list(self.token_bytes(token_id))
+
+
+@dataclass(frozen=True, slots=True)
+class EchoedPrompt:
+    """What stands in front of a completion. `text` is None without a tokenizer, `logprobs` when not asked for."""
+
+    text: str | None
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob | None, ...] | None
+
+
+NO_PROMPT = EchoedPrompt("", (), ())
 
 
 def chat_logprobs(choice: CompletionOutput, spelling: TokenSpelling) -> dict[str, Any] | None:
@@ -49,40 +61,66 @@ def chat_logprobs(choice: CompletionOutput, spelling: TokenSpelling) -> dict[str
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(choice: CompletionOutput, spelling: TokenSpelling) -> dict[str, Any] | None:
-    """Parallel lists over the tokens that have a part in the text.
+def completion_logprobs(
+    choice: CompletionOutput, spelling: TokenSpelling, prompt: EchoedPrompt = NO_PROMPT
+) -> dict[str, Any] | None:
+    """Parallel lists over the tokens of the echoed prompt and those that have a part in the text.
 
-    `top_logprobs` holds the generated token beside the most likely ones; `text_offset` counts characters from the
-    start of the choice's text and is null without a tokenizer.
+    `top_logprobs` holds the token beside the most likely ones; both are null for the prompt's first token, which
+    follows nothing. `text_offset` counts characters from the start of the choice's text and is null without a
+    tokenizer.
     """
     if choice.logprobs is None:
         return None
-    shown = choice.logprobs[: _num_shown_tokens(choice, spelling)]
+    answer = choice.logprobs[: _num_shown_tokens(choice, spelling)]
+    answer_ids = [token.token_id for token in answer]
+    shown = [*(prompt.logprobs or ()), *answer]
     return {
-        "tokens": [spelling.text(token.token_id) for token in shown],
-        "token_logprobs": [max(token.logprob, _LOWEST_LOGPROB) for token in shown],
+        "tokens": [spelling.text(token_id) for token_id in (*prompt.token_ids, *answer_ids)],
+        "token_logprobs": [None if token is None else max(token.logprob, _LOWEST_LOGPROB) for token in shown],
         "top_logprobs": [_top_by_text(token, spelling) for token in shown],
-        "text_offset": _text_offsets([token.token_id for token in shown], spelling),
+        "text_offset": _text_offsets(prompt, answer_ids, spelling),
     }
 
 
-def _top_by_text(token: TokenLogprob, spelling: TokenSpelling) -> dict[str, float]:
+def _top_by_text(token: TokenLogprob | None, spelling: TokenSpelling) -> dict[str, float] | None:
     """Of several tokens with one spelling the most likely is kept."""
+    if token is None:
+        return None
     top: dict[str, float] = {}
     for token_id, logprob in (*token.top, (token.token_id, token.logprob)):
         top.setdefault(spelling.text(token_id), max(logprob, _LOWEST_LOGPROB))
     return top
 
 
-def _text_offsets(token_ids: Sequence[int], spelling: TokenSpelling) -> list[int] | None:
-    """A token that goes on inside a character starts where that character starts."""
-    if spelling.token_bytes is None:
+def _text_offsets(prompt: EchoedPrompt, answer_ids: Sequence[int], spelling: TokenSpelling) -> list[int] | None:
+    if spelling.token_bytes is None or prompt.text is None:
         return None
+    text = prompt.text.encode()
+    pieces = _pieces_in(text, [spelling.token_bytes(token_id) for token_id in prompt.token_ids])
+    answer = _char_offsets([spelling.token_bytes(token_id) for token_id in answer_ids])
+    return _char_offsets(pieces) + [len(prompt.text) + offset for offset in answer]
+
+
+def _pieces_in(text: bytes, tokens: Sequence[bytes]) -> list[bytes]:
+    """What each token contributes to the text: nothing where the text does not go on with it, as the special token in
+    front of a prompt, and less than itself where a tokenizer marks the first word with a space.
+    """
+    pieces, begin = [], 0
+    for token in tokens:
+        spelled = token if text.startswith(token, begin) else token.removeprefix(b" ")
+        pieces.append(spelled if text.startswith(spelled, begin) else b"")
+        begin += len(pieces[-1])
+    return pieces
+
+
+def _char_offsets(pieces: Sequence[bytes]) -> list[int]:
+    """A token that goes on inside a character starts where that character starts."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     offsets, num_chars = [], 0
-    for token_id in token_ids:
+    for piece in pieces:
         offsets.append(num_chars)
-        num_chars += len(decoder.decode(spelling.token_bytes(token_id)))
+        num_chars += len(decoder.decode(piece))
     return offsets
 
 

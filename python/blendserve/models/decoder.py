@@ -65,6 +65,15 @@ class Decoder:
         logits = F.linear(self._norm(hidden[logit_rows], self._final_norm), self._lm_head).float()
         return _softcapped(logits, config.final_softcap) if config.final_softcap else logits
 
+    def most_likely(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: AttentionBackend,
+        logit_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        return self.forward(token_ids, positions, attention, logit_rows).argmax(dim=-1)
+
     def _heads(self, layer: LayerWeights, hidden: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
         """The rotated queries and keys, and the values: [T, heads, head_dim] each."""
         config = self.config

@@ -60,6 +60,18 @@ class PackedDecoder:
         hidden = self._hidden(token_ids, attention)
         return torch.from_numpy(self._head.logits(hidden, logit_rows.int().numpy()))
 
+    @torch.inference_mode()
+    def most_likely(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,  # noqa: ARG002 (those of the planned step)
+        attention: AttentionBackend,
+        logit_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """The arg-max is taken block by block: the logits are never written."""
+        hidden = self._hidden(token_ids, attention)
+        return torch.from_numpy(self._head.most_likely(hidden, logit_rows.int().numpy()))
+
     def _hidden(self, token_ids: torch.Tensor, attention: AttentionBackend) -> NDArray[np.float32]:
         """The states [T, hidden_size] behind the last layer."""
         if not isinstance(attention, NativeCpuAttention):

@@ -39,6 +39,16 @@ class Model(Protocol):
         """
         ...
 
+    def most_likely(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: AttentionBackend,
+        logit_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """In place of `forward`: the ids [M] of the largest logits, lowest id first among equals."""
+        ...
+
 
 def resolve_model(name_or_dir: str | None) -> Path:
     """The folder of a model; None and the default model's name give the default model, a .gguf file is converted once.

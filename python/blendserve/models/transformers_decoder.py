@@ -77,6 +77,15 @@ class TransformersDecoder:
 
         return self._run(token_ids, positions, attend, logit_rows).float()
 
+    def most_likely(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        attention: AttentionBackend,
+        logit_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        return self.forward(token_ids, positions, attention, logit_rows).argmax(dim=-1)
+
     def _run(
         self, token_ids: torch.Tensor, positions: torch.Tensor, attend: _Attend, logit_rows: torch.Tensor
     ) -> torch.Tensor:

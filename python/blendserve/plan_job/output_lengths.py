@@ -16,6 +16,7 @@ __all__ = [
     "UNLIMITED",
     "LengthSource",
     "known_output_len",
+    "max_output_len",
     "source_without_length",
 ]
 
@@ -28,14 +29,21 @@ UNKNOWN = -1.0
 UNLIMITED = 2**31 - 1  # max_tokens of a row that sets none
 
 
+def max_output_len(row: BatchRequest) -> int:
+    """The row's limit. To the planner every request has an answer, so a row that asks for its prompt alone has 1."""
+    return UNLIMITED if row.params.max_tokens is None else max(row.params.max_tokens, 1)
+
+
 def known_output_len(row: BatchRequest) -> tuple[float, LengthSource | None]:
-    """What the row tells, at most its `max_tokens`; UNKNOWN and None if it tells nothing."""
+    """What the row tells, at most its limit; UNKNOWN and None if it tells nothing."""
     params = row.params
-    limit = UNLIMITED if params.max_tokens is None else params.max_tokens
+    limit = max_output_len(row)
+    if params.max_tokens == 0:
+        return float(limit), "forced"
     if row.expected_output_tokens is not None:
         return float(min(row.expected_output_tokens, limit)), "hint"
     if params.ignore_eos and params.max_tokens is not None and not (params.stop or params.stop_token_ids):
-        return float(params.max_tokens), "forced"
+        return float(limit), "forced"
     return UNKNOWN, None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows
 from blendserve.plan_job.growing_array import GrowingArray
-from blendserve.plan_job.output_lengths import UNLIMITED, LengthSource, known_output_len, source_without_length
+from blendserve.plan_job.output_lengths import LengthSource, known_output_len, max_output_len, source_without_length
 from blendserve.plan_job.prompts import JobPrompts
 from blendserve.text.row_tokens import RowTokens, encode_rows
 from blendserve.text.tokenizer import Tokenizer
@@ -82,7 +82,7 @@ class _Collected:
         self.tokens.extend(token_ids)
         self._offsets.append(len(self.tokens))
         self._output_lengths.append(output_len)
-        self._max_output_lengths.append(UNLIMITED if row.params.max_tokens is None else row.params.max_tokens)
+        self._max_output_lengths.append(max_output_len(row))
         self._request_rows.append(index)
         self._length_sources[source or self._source_without_length] += 1
 

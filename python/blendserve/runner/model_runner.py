@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from blendserve._core import StepPlan
-from blendserve.attention import AttentionSpec, StepTensors, create_backend
+from blendserve.attention import AttentionBackend, AttentionSpec, StepTensors, create_backend
 from blendserve.models import Model, ModelShape
 from blendserve.resources import ResolvedConfig
 
-__all__ = ["ModelRunner"]
+__all__ = ["ModelRunner", "StepLogits"]
+
+_Forward = Callable[[torch.Tensor, torch.Tensor, AttentionBackend, torch.Tensor], torch.Tensor]  # of `Model`
+
+
+class StepLogits(NamedTuple):
+    """Float32 on the model's device: of the rows that get a token, and of those that score the prompt token behind."""
+
+    sampled: torch.Tensor  # [M, vocab_size]
+    prompt: torch.Tensor  # [P, vocab_size]
 
 
 class ModelRunner:
@@ -42,14 +52,21 @@ class ModelRunner:
     def model_config(self) -> ModelShape:
         return self._model.config
 
-    def run(self, plan: StepPlan) -> torch.Tensor:
-        """Compute the step; returns the logits [M, vocab_size] float32 of `plan.logit_rows`."""
+    def run(self, plan: StepPlan) -> StepLogits:
+        """Compute the step; returns the logits of `plan.logit_rows` and `plan.prompt_logit_rows`."""
+        logits = self._compute(self._model.forward, plan, np.concatenate([plan.logit_rows, plan.prompt_logit_rows]))
+        num_sampled = len(plan.logit_rows)
+        return StepLogits(logits[:num_sampled], logits[num_sampled:])
+
+    def most_likely(self, plan: StepPlan) -> NDArray[np.int32]:
+        """In place of `run`: the most likely tokens [M] of `plan.logit_rows`."""
+        token_ids: NDArray[np.int32] = self._compute(self._model.most_likely, plan, plan.logit_rows).int().cpu().numpy()
+        return token_ids
+
+    def _compute(self, forward: _Forward, plan: StepPlan, rows: NDArray[np.int32]) -> torch.Tensor:
         self._attention.plan(_step_tensors(plan))
-        return self._model.forward(
-            self._indices(plan.token_ids),
-            self._indices(plan.positions),
-            self._attention,
-            self._indices(plan.logit_rows),
+        return forward(
+            self._indices(plan.token_ids), self._indices(plan.positions), self._attention, self._indices(rows)
         )
 
     def _indices(self, values: NDArray[np.integer[Any]]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Draws one token for each row of logits: temperature, then top-k, then top-p, then the inverse CDF.
+"""Draws one token for each row of logits: temperature, then min-p, top-k and top-p, then the inverse CDF.
 
 Probabilities become integers before anything is summed. Integer sums are exact, so neither the order of summation nor
 the rows beside a row can change its token, no cumulative sum ever falls, and a token of weight 0 is never drawn.
@@ -6,7 +6,7 @@ the rows beside a row can change its token, no cumulative sum ever falls, and a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -22,24 +22,19 @@ _ID_MASK = 2**32 - 1
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """One entry per row: temperature > 0, top_p in (0, 1], top_k >= 0 (0 is off), uniform float64 in [0, 1)."""
+    """One entry per row: temperature > 0, top_p in (0, 1], top_k >= 0 (0 is off), min_p in [0, 1] (0 is off), uniform
+    float64 in [0, 1).
+    """
 
     temperature: NDArray[np.float32]
     top_p: NDArray[np.float32]
     top_k: NDArray[np.int32]
+    min_p: NDArray[np.float32]
     uniform: NDArray[np.float64]
-
-    def take(self, rows: NDArray[np.intp]) -> DrawSettings:
-        return DrawSettings(self.temperature[rows], self.top_p[rows], self.top_k[rows], self.uniform[rows])
-
-    @property
-    def filtered(self) -> NDArray[np.bool_]:
-        """The rows that do not draw from the whole vocabulary."""
-        return (self.top_k > 0) | (self.top_p < 1.0)
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
         """The fields in order, as float64 columns [R] on the device; float64 holds each exactly."""
-        columns = np.stack([self.temperature, self.top_p, self.top_k, self.uniform]).astype(np.float64)
+        columns = np.stack([getattr(self, field.name) for field in fields(self)]).astype(np.float64)
         return tuple(torch.from_numpy(columns).to(device))
 
 
@@ -50,20 +45,23 @@ def most_likely_ids(logits: torch.Tensor, count: int) -> torch.Tensor:
 
 def draw_from_vocabulary(logits: torch.Tensor, settings: DrawSettings) -> torch.Tensor:
     """Token ids [R] int64 for logits [R, V] float32: the inverse CDF over all tokens in order of id."""
-    temperature, _, _, uniform = settings.on(logits.device)
+    temperature, *_, uniform = settings.on(logits.device)
     cumulative = _weights(_likelihood_gaps(logits), temperature).cumsum(dim=-1)
     return _invert(cumulative, cumulative[:, -1], uniform)
 
 
 def draw_from_most_likely(logits: torch.Tensor, settings: DrawSettings) -> torch.Tensor:
-    """Token ids [R] int64 for logits [R, V] float32: the inverse CDF over the tokens that top_k and then top_p keep,
-    most likely first. top_p counts shares of what top_k kept.
+    """Token ids [R] int64 for logits [R, V] float32: the inverse CDF over the tokens that min_p, top_k and then top_p
+    keep, most likely first. top_p counts shares of what the other two kept.
     """
     vocab_size = logits.shape[1]
-    temperature, top_p, top_k, uniform = settings.on(logits.device)
+    temperature, top_p, top_k, min_p, uniform = settings.on(logits.device)
     top_k = torch.where(top_k == 0, vocab_size, top_k.clamp(max=vocab_size)).long()
     gaps = _likelihood_gaps(logits)
-    rows = _RankedRows(_rank_keys(gaps), _weights(gaps, temperature), top_k, top_p, uniform)
+    weights = _weights(gaps, temperature)
+    if np.any(settings.min_p > 0.0):
+        top_k = torch.minimum(top_k, _num_likely(weights, min_p))
+    rows = _RankedRows(_rank_keys(gaps), weights, top_k, top_p, uniform)
     token_ids, settled = _draw_ranked(rows, min(_NUM_CANDIDATES, vocab_size))
     if np.any((settings.top_k == 0) | (settings.top_k > _NUM_CANDIDATES)):
         rest = torch.nonzero(~settled).squeeze(1)
@@ -97,6 +95,15 @@ def _weights(gaps: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
     """Probabilities at the temperature, as integers [R, V]; those below 2**-52 are 0."""
     scaled = gaps / -temperature[:, None].float()
     return torch.softmax(scaled, dim=-1).mul_(_UNIT_WEIGHT).long()
+
+
+def _num_likely(weights: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
+    """How many tokens of each row are at least min_p times as likely as its most likely one: [R] int64, at least 1.
+
+    They are its most likely ones, so min_p is a top_k that depends on the row.
+    """
+    threshold = min_p * weights.amax(dim=-1)
+    return (weights >= threshold[:, None]).sum(dim=-1).clamp(min=1)
 
 
 def _invert(cumulative: torch.Tensor, total: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

@@ -31,13 +31,15 @@ def final_text(
     return decode(token_ids[:-1] if stop_token_at_end else token_ids)
 
 
-def find_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Where the text is cut and the stop string found there: the one complete first, reading from the left.
+def find_stop(text: str, stop: Sequence[str], after: int = 0) -> tuple[int, str] | None:
+    """Where the text is cut and the stop string found there: the one complete first, reading from the left, of those
+    that end behind the first `after` characters.
 
     Of two that end together the longer wins, which begins earlier. So the answer is the same however the text is cut
     into tokens.
     """
-    found = [(text.find(string) + len(string), -len(string), string) for string in stop if string in text]
+    begins = [(text.find(string, max(0, after - len(string) + 1)), string) for string in stop]
+    found = [(begin + len(string), -len(string), string) for begin, string in begins if begin >= 0]
     if not found:
         return None
     end, negative_len, string = min(found)
@@ -96,12 +98,13 @@ class StopChecker:
     """Finds the stop strings (at least one) of one request in its text as tokens come, also across token borders.
 
     The window's text only detects: on a hit the whole text is decoded and searched, so that a match is what
-    `find_stop` finds in `decode` of all tokens up to then.
+    `find_stop` finds in `decode` of all tokens up to then. What the first `min_tokens` tokens complete is no match.
     """
 
-    def __init__(self, decode: Decode, stop: Sequence[str]) -> None:
+    def __init__(self, decode: Decode, stop: Sequence[str], min_tokens: int = 0) -> None:
         self._decode = decode
         self._stop = tuple(stop)
+        self._min_tokens = min_tokens
         self._overlap = max(len(string) for string in self._stop) - 1
         self._detokenizer = IncrementalDetokenizer(decode)
         self._token_ids: list[int] = []
@@ -115,12 +118,14 @@ class StopChecker:
         for token_id in token_ids:
             self._token_ids.append(token_id)
             recent = self._tail + self._detokenizer.append(token_id)
-            if find_stop(recent, self._stop) and (match := self._match()):
+            may_end = len(self._token_ids) > self._min_tokens
+            if may_end and find_stop(recent, self._stop) and (match := self._match()):
                 return match
             self._tail = recent[max(0, len(recent) - self._overlap) :]
         return None
 
     def _match(self) -> StopMatch | None:
         text = self._decode(self._token_ids)
-        found = find_stop(text, self._stop)
+        certain = _certain_len(self._decode(self._token_ids[: self._min_tokens]), overdue=False)
+        found = find_stop(text, self._stop, after=certain)
         return StopMatch(found[1], text[: found[0]], len(self._token_ids)) if found else None

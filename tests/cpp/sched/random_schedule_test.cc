@@ -1,5 +1,6 @@
 // Property tests: whatever the configuration, order, shortage of blocks, failing steps and cancellations, every request
-// gets the tokens the model would give it alone, and the block pool and prefix tree stay sound.
+// gets the tokens the model would give it alone and, if it asks, the scores of its prompt, and the block pool and
+// prefix tree stay sound.
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -16,6 +17,7 @@ namespace {
 struct Job {
   std::vector<std::vector<Token>> prompts;
   std::vector<LengthLimits> limits;
+  std::vector<std::int32_t> prompt_logprobs;
 };
 
 int uniform(std::mt19937& rng, int low, int high) { return std::uniform_int_distribution<int>(low, high)(rng); }
@@ -34,9 +36,18 @@ Job random_job(std::mt19937& rng, std::int32_t capacity) {
     for (int k = 0; k < extra; ++k) prompt.push_back(uniform(rng, 0, 3));
     prompt.resize(std::min<std::size_t>(prompt.size(), static_cast<std::size_t>(capacity / 2)));
     job.prompts.push_back(prompt);
-    job.limits.push_back({uniform(rng, 1, capacity / 2 - 1), uniform(rng, 0, 1)});
+    const bool is_prompt_alone = uniform(rng, 0, 4) == 0;
+    job.limits.push_back({is_prompt_alone ? 0 : uniform(rng, 1, capacity / 2 - 1), uniform(rng, 0, 1)});
+    job.prompt_logprobs.push_back(uniform(rng, -1, 1));
   }
   return job;
+}
+
+void check_scores(const StepScheduler& scheduler, TokenExecutor& executor, const StepPlan& plan) {
+  for (std::size_t s = 0; s < plan.request_ids.size(); ++s) {
+    const Request& request = scheduler.row(plan.request_ids[s]).request;
+    if (request.scores_prompt()) executor.check_scores(plan, s, request.prompt);
+  }
 }
 
 void check_answers(const StepScheduler& scheduler, const TokenExecutor& executor, const Job& job, Token stop_token,
@@ -74,6 +85,7 @@ SchedulerStats run_random_job(std::uint32_t seed) {
   config.max_batch_requests = uniform(rng, 1, 12);
   config.max_batch_tokens = uniform(rng, config.max_batch_requests, 40);
   if (uniform(rng, 0, 1) == 1) config.max_chunk_tokens = uniform(rng, 1, 10);
+  if (uniform(rng, 0, 1) == 1) config.max_prompt_logits = uniform(rng, 1, 10);
   config.max_waiting_readers = uniform(rng, 0, 5);
   const auto order = static_cast<StaticOrder>(uniform(rng, 0, 2));
   const Token stop_token = 2;
@@ -87,7 +99,8 @@ SchedulerStats run_random_job(std::uint32_t seed) {
   const auto add_range = [&](std::size_t begin, std::size_t end) {
     const std::vector<std::vector<Token>> prompts(job.prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                                   job.prompts.begin() + static_cast<std::ptrdiff_t>(end));
-    scheduler->add_requests(Workload::from_prompts(prompts), std::span(job.limits).subspan(begin, end - begin));
+    scheduler->add_requests(Workload::from_prompts(prompts), std::span(job.limits).subspan(begin, end - begin),
+                            std::span(job.prompt_logprobs).subspan(begin, end - begin));
   };
   add_range(0, half);
 
@@ -100,7 +113,9 @@ SchedulerStats run_random_job(std::uint32_t seed) {
     if (plan != nullptr) {
       REQUIRE(static_cast<std::int32_t>(plan->token_ids.size()) <= config.max_batch_tokens);
       REQUIRE(static_cast<std::int32_t>(plan->request_ids.size()) <= config.max_batch_requests);
+      REQUIRE(static_cast<std::int32_t>(plan->prompt_logit_rows.size()) <= config.max_prompt_logits);
       const auto sampled = executor.run(*plan);
+      check_scores(*scheduler, executor, *plan);
       if (has_faults && uniform(rng, 0, 9) == 0) {
         scheduler->abort_step(*plan);
       } else {

@@ -281,7 +281,7 @@ TEST_CASE("what a caller gets wrong is named") {
   using Catch::Matchers::Contains;
   auto scheduler = make_scheduler(small_config());
   CHECK_THROWS_WITH(add(*scheduler, {{}}, 1), Contains("empty prompt"));
-  CHECK_THROWS_WITH(add(*scheduler, {iota(3)}, 0), Contains("max_new_tokens 0"));
+  CHECK_THROWS_WITH(add(*scheduler, {iota(3)}, -1), Contains("max_new_tokens -1"));
   CHECK_THROWS_WITH(add(*scheduler, {iota(250)}, 7), Contains("needs 257 tokens") && Contains("holds 256"));
   CHECK_THROWS_WITH(add(*scheduler, {iota(3)}, 1, 4), Contains("stop set 4"));
   CHECK(scheduler->num_requests() == 0);
@@ -311,4 +311,116 @@ TEST_CASE("a scheduler may go while a step is in flight, whose requests read one
   add(*scheduler, {{1, 2, 3, 4, 5, 6}, {1, 2, 3, 4, 7, 7}}, 1);
   const auto plan = scheduler->schedule();
   CHECK(plan->request_ids == std::vector<RequestId>{0, 1});
+}
+
+namespace {
+
+RequestId add_scored(StepScheduler& scheduler, const std::vector<std::vector<Token>>& prompts,
+                     std::int32_t prompt_logprobs, std::int32_t max_new_tokens = 0) {
+  const std::vector<LengthLimits> limits(prompts.size(), LengthLimits{max_new_tokens, 0});
+  const std::vector<std::int32_t> num_top(prompts.size(), prompt_logprobs);
+  return scheduler.add_requests(Workload::from_prompts(prompts), limits, num_top);
+}
+
+}  // namespace
+
+TEST_CASE("a request for no tokens ends with its prompt, and nothing is sampled") {
+  auto config = small_config();
+  config.max_batch_tokens = config.max_batch_requests = 4;
+  auto scheduler = make_scheduler(config);
+  add(*scheduler, {iota(5)}, 0);
+  const StepPlan first = *scheduler->schedule();
+  CHECK(scheduler->update(first, {}).empty());
+  const StepPlan second = *scheduler->schedule();  // one token is left, as in a decode
+  CHECK(second.token_ids == std::vector<Token>{4});
+  CHECK((second.logit_rows.empty() && second.sample_ids.empty() && second.sample_positions.empty()));
+  CHECK(scheduler->update(second, {}) == std::vector<RequestId>{0});
+  CHECK(scheduler->row(0).finish_reason == FinishReason::kLength);
+  CHECK(scheduler->row(0).output.empty());
+  CHECK(scheduler->schedule() == nullptr);
+  CHECK(scheduler->cache().num_available() == 64);
+}
+
+TEST_CASE("a scored prompt names the rows that score its tokens, each with the token behind it, over all chunks") {
+  auto config = small_config();
+  config.max_batch_tokens = config.max_batch_requests = 4;
+  auto scheduler = make_scheduler(config);
+  add_scored(*scheduler, {iota(6, 10)}, 0, 1);
+  const StepPlan first = *scheduler->schedule();
+  CHECK(first.prompt_logit_rows == std::vector<std::int32_t>{0, 1, 2, 3});
+  CHECK(first.prompt_next_tokens == std::vector<Token>{11, 12, 13, 14});
+  CHECK(first.logit_rows.empty());
+  scheduler->update(first, {});
+  const StepPlan second = *scheduler->schedule();
+  CHECK(second.prompt_logit_rows == std::vector<std::int32_t>{0});
+  CHECK(second.prompt_next_tokens == std::vector<Token>{15});
+  CHECK(second.logit_rows == std::vector<std::int32_t>{1});  // the last token's logits sample
+  scheduler->update(second, std::vector<Token>{7});
+}
+
+TEST_CASE("a shared prefix is scored once, by whoever computes it, also within a step") {
+  auto scheduler = make_scheduler(small_config());
+  const auto prefix = iota(10);  // two blocks, and two tokens that each request computes
+  add_scored(*scheduler, {concat(prefix, {50}), concat(prefix, {60, 61}), concat(prefix, {70})}, 2);
+  const StepPlan plan = *scheduler->schedule();
+  CHECK(plan.request_ids == std::vector<RequestId>{0, 1, 2});
+  CHECK((num_tokens_of(plan, 0) == 11 && num_tokens_of(plan, 1) == 4 && num_tokens_of(plan, 2) == 3));
+  CHECK(plan.prompt_logit_rows.size() == 10 + 3 + 2);
+  CHECK(scheduler->update(plan, {}).size() == 3);
+  CHECK(scheduler->stats().num_cached_tokens == 16);
+}
+
+TEST_CASE("a block whose last score is of another token is computed again, and shared by those that agree") {
+  auto scheduler = make_scheduler(small_config());
+  const auto prefix = iota(8);
+  add_scored(*scheduler, {concat(prefix, {50}), concat(prefix, {60, 61}), concat(prefix, {60, 62})}, 0);
+  drain(*scheduler);
+  // Nothing; the first block; both blocks as the second request computed them.
+  CHECK(scheduler->row(0).num_cached == 0);
+  CHECK(scheduler->row(1).num_cached == 4);
+  CHECK(scheduler->row(2).num_cached == 8);
+}
+
+TEST_CASE("scores are read only where a request with as many log-probs computed them") {
+  auto scheduler = make_scheduler(small_config());
+  add(*scheduler, {iota(12)}, 1);
+  drain(*scheduler);
+  for (const std::int32_t num_top : {0, 3}) {
+    const RequestId id = add_scored(*scheduler, {iota(12), iota(12)}, num_top);
+    drain(*scheduler);
+    CHECK(scheduler->row(id).num_cached == 0);
+    CHECK(scheduler->row(id + 1).num_cached == 8);
+  }
+  const RequestId id = add(*scheduler, {iota(12)}, 1);
+  drain(*scheduler);
+  CHECK(scheduler->row(id).num_cached == 8);
+}
+
+TEST_CASE("a step scores no more prompt rows than the limit") {
+  auto config = small_config();
+  config.max_prompt_logits = 5;
+  auto scheduler = make_scheduler(config);
+  add_scored(*scheduler, {iota(7, 100), iota(6, 200)}, 0);
+  add(*scheduler, {iota(9, 300)}, 1);
+  const StepPlan first = *scheduler->schedule();
+  CHECK(first.request_ids == std::vector<RequestId>{0});
+  CHECK(num_tokens_of(first, 0) == 5);
+  scheduler->update(first, {});
+  const StepPlan second = *scheduler->schedule();
+  CHECK(second.prompt_logit_rows.size() == 5);
+  CHECK((num_tokens_of(second, 0) == 2 && num_tokens_of(second, 1) == 4 && num_tokens_of(second, 2) == 9));
+  scheduler->update(second, zeros_for(second));
+  const StepPlan third = *scheduler->schedule();
+  CHECK((third.prompt_logit_rows.size() == 1 && num_tokens_of(third, 1) == 2));
+  scheduler->update(third, {});
+  CHECK(scheduler->schedule() == nullptr);
+}
+
+TEST_CASE("numbers of prompt log-probs that make no sense are refused") {
+  auto scheduler = make_scheduler(small_config());
+  CHECK_THROWS_AS(add_scored(*scheduler, {iota(3)}, -2), InvalidInput);
+  const LengthLimits limits{1, 0};
+  const std::vector<std::int32_t> num_top{0, 0};
+  CHECK_THROWS_AS(scheduler->add_requests(Workload::from_prompts({iota(3)}), std::span(&limits, 1), num_top),
+                  InvalidInput);
 }

@@ -26,7 +26,7 @@ SPEC = AttentionSpec(
 )
 
 
-@pytest.fixture(params=["scalar", "auto"])
+@pytest.fixture(params=["scalar", "avx2", "auto"])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_isa(request.param)
     yield request.param

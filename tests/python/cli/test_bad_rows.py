@@ -81,7 +81,50 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
     "max_tokens of 0": (
         completion("zero", max_tokens=0),
         "invalid_request",
-        r"body\.max_tokens is 0; it must be an integer between 1 and",
+        r"body\.max_tokens is 0; it must be at least 1, or come with echo, on a row of /v1/completions",
+    ),
+    "a chat without tokens": (chat("no tokens", max_tokens=0), "invalid_request", r"body\.max_tokens is 0; .*echo"),
+    "fewer tokens than at least": (
+        completion("at least", min_tokens=5),
+        "invalid_request",
+        r"body\.min_tokens is 5; it must be at most max_tokens, which is 4",
+    ),
+    "a probability of 2": (completion("min_p", min_p=2), "invalid_request", r"body\.min_p is 2; .*between 0 and 1"),
+    "a large penalty": (
+        completion("penalty", presence_penalty=3),
+        "invalid_request",
+        r"body\.presence_penalty is 3; it must be a number between -2 and 2",
+    ),
+    "a repetition penalty of 0": (
+        completion("repetition", repetition_penalty=0),
+        "invalid_request",
+        r"body\.repetition_penalty is 0; it must be a number above 0",
+    ),
+    "a bias of text": (
+        completion("bias of text", logit_bias={"hello": 1}),
+        "invalid_request",
+        r'body\.logit_bias has the key "hello"; every key must be a token id as a string, such as "42"',
+    ),
+    "a large bias": (
+        completion("large bias", logit_bias={"7": 101}),
+        "invalid_request",
+        r"body\.logit_bias\.7 is 101; it must be a number between -100 and 100",
+    ),
+    "a bias past the vocabulary": (
+        completion("bias id", logit_bias={"5": 1, str(VOCAB_SIZE): 1}),
+        "token_id_out_of_range",
+        f"token id {VOCAB_SIZE} in .*logit_bias is out of range; this model's vocabulary has ids 0 to {VOCAB_SIZE - 1}",
+    ),
+    "an echoed chat": (chat("echo", echo=True), "unsupported", r"body\.echo is true, .*set it to false"),
+    "best_of": (
+        completion("best", best_of=3),
+        "unsupported",
+        r"body\.best_of is 3, .*; set n .* take the best of them",
+    ),
+    "an echoed prompt longer than the context": (
+        completion("long echo", [5] * 257, echo=True, max_tokens=0),
+        "context_length_exceeded",
+        "the prompt has 257 tokens, and the model's context of 256 must hold it; shorten the prompt",
     ),
     "negative max_tokens": (completion("negative", max_tokens=-5), "invalid_request", r"body\.max_tokens is -5; "),
     "fractional max_tokens": (completion("fraction", max_tokens=1.5), "invalid_request", r"body\.max_tokens is 1\.5; "),

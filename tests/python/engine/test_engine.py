@@ -52,7 +52,7 @@ def assert_idle(engine: Engine) -> None:
 
 
 class FailsSometimes:
-    """Stands in for `ModelRunner.run`: the steps in `failing` raise, some after the cache was written."""
+    """Stands in for `Engine._run`: the steps in `failing` raise, some after the cache was written."""
 
     def __init__(self, run: Any, failing: set[int]) -> None:
         self.run = run
@@ -63,10 +63,10 @@ class FailsSometimes:
         self.num_steps += 1
         if self.num_steps in self.failing and self.num_steps % 2 == 0:
             raise RuntimeError(f"step {self.num_steps} failed")
-        logits = self.run(plan)
+        sampled = self.run(plan)
         if self.num_steps in self.failing:
             raise RuntimeError(f"step {self.num_steps} failed")
-        return logits
+        return sampled
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=["one step", "chunks", "preemption"])
@@ -80,7 +80,7 @@ def test_requests_of_failed_steps_are_answered_as_if_nothing_had_happened(
 
     engine = load(model_dir, **settings).engine
     failing = {1, 2, 5, 9, 12}
-    monkeypatch.setattr(engine._runner, "run", FailsSometimes(engine._runner.run, failing))
+    monkeypatch.setattr(engine, "_run", FailsSometimes(engine._run, failing))
     engine.add(requests(**params))
     answers: dict[int, tuple[tuple[int, ...], ...]] = {}
     num_failures = 0
@@ -103,7 +103,7 @@ def test_an_interrupt_in_a_step_is_a_failed_step(model_dir: Path, monkeypatch: p
 
     engine.add(requests(temperature=0))
     with monkeypatch.context() as patch:
-        patch.setattr(engine._sampler, "sample", interrupt)
+        patch.setattr(engine, "_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
             engine.step()
     assert sorted(run(engine)) == list(range(10))

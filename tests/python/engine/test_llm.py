@@ -200,7 +200,7 @@ def test_a_failing_step_ends_the_call_and_leaves_the_model_usable(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(llm.engine._runner, "run", fail)
+        patch.setattr(llm.engine, "_run", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             llm.generate(PROMPTS, GREEDY)
     assert_idle(llm)

@@ -23,6 +23,7 @@ def test_a_chat_row_becomes_a_request_that_may_fill_the_context() -> None:
         prompt=None,
         messages=({"role": "user", "content": "Hi"},),
         chat_template_kwargs={"think": False},
+        echo=False,
         params=SamplingParams(max_tokens=None),
         expected_output_tokens=9,
     )
@@ -39,6 +40,7 @@ def test_a_completion_row_becomes_a_request_of_16_tokens() -> None:
         prompt="Hi",
         messages=None,
         chat_template_kwargs={},
+        echo=False,
         params=SamplingParams(max_tokens=16),
         expected_output_tokens=None,
     )

@@ -177,6 +177,57 @@ def test_log_probs_cover_the_tokens_with_a_part_in_the_text(
     assert len(completion_logprobs(choice)["tokens"]) == num_shown
 
 
+def echoed(
+    choice: CompletionOutput, prompt_text: str | None, *prompt_ids: int, tokenizer: bool = True, **fields: Any
+) -> dict[str, Any]:
+    """The choice of a row with `echo`, whose prompt has log-prob -10 i for token i."""
+    logprobs = (None, *(TokenLogprob(token, -10.0 * token, ((1, -0.5),)) for token in prompt_ids[1:]))
+    row = success_row(
+        read_request(completion_row(echo=True, **fields)),
+        RequestOutput(0, prompt_ids, (choice,), 0, logprobs if choice.logprobs is not None else None),
+        created=0,
+        model="default",
+        prompt_text=prompt_text,
+        token_text=token_text if tokenizer else None,
+        token_bytes=token_bytes if tokenizer else None,
+    )
+    shown: dict[str, Any] = json.loads(row)["response"]["body"]["choices"][0]
+    return shown
+
+
+def test_an_echo_begins_text_and_log_probs_with_the_prompt_whose_first_token_has_none() -> None:
+    choice = echoed(with_logprobs(2, 3, text=" world"), "Hello world", 1, 2, logprobs=1)
+    assert choice["text"] == "Hello world world"
+    assert choice["logprobs"] == {
+        "tokens": ["Hello", " world", " world"],
+        "token_logprobs": [None, -20.0, -2.0],
+        "top_logprobs": [None, {"Hello": -0.5, " world": -20.0}, {"Hello": -0.5, " world": -2.0}],
+        "text_offset": [0, 5, 11],
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt_text", "prompt_ids", "offsets"),
+    [
+        ("Hello", (3, 1), [0, 0]),  # a special token in front is not in the text
+        ("world world", (2, 2), [0, 5]),  # the first word is marked by a space that is not in the text
+        (" \U0001f600! world", (4, 5, 2), [0, 1, 3]),
+        ("</s>Hello", (3, 1), [0, 4]),  # but it is where the prompt spells it
+        ("HELLO", (1, 2), [0, 0]),  # normalised: the tokens are not found
+    ],
+)
+def test_offsets_of_an_echo_are_places_in_its_text(
+    prompt_text: str, prompt_ids: tuple[int, ...], offsets: list[int]
+) -> None:
+    choice = echoed(with_logprobs(1, text="Hello", finish_reason="length"), prompt_text, *prompt_ids, logprobs=1)
+    assert choice["logprobs"]["text_offset"] == [*offsets, len(prompt_text)]
+
+
+def test_an_echo_without_a_tokenizer_is_of_token_ids() -> None:
+    choice = echoed(CompletionOutput(0, None, (1, 3), "stop"), None, 7, 8, tokenizer=False, prompt=[7, 8])
+    assert (choice["text"], choice["token_ids"], choice["logprobs"]) == (None, [7, 8, 1, 3], None)
+
+
 def test_an_impossible_token_has_the_published_lowest_log_prob() -> None:
     logprob = TokenLogprob(1, -math.inf, ((2, -math.inf),))
     choice = CompletionOutput(0, "Hello", (1,), "length", logprobs=(logprob,))

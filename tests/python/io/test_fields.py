@@ -30,6 +30,13 @@ def text_stop(count: int) -> list[str]:
         ({"top_k": -1}, {"top_k": 0}),
         ({"top_k": 0}, {"top_k": 0}),
         ({"top_k": 40}, {"top_k": 40}),
+        ({"min_p": 0.1}, {"min_p": 0.1}),
+        ({"presence_penalty": -2}, {"presence_penalty": -2.0}),
+        ({"frequency_penalty": 2}, {"frequency_penalty": 2.0}),
+        ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
+        ({"logit_bias": {"50256": -100, "7": 0.5}}, {"logit_bias": ((7, 0.5), (50256, -100.0))}),
+        ({"min_tokens": 3}, {"min_tokens": 3}),
+        ({"min_tokens": 5, "max_tokens": 5}, {"min_tokens": 5, "max_tokens": 5}),
         ({"seed": 0}, {"seed": 0}),
         ({"seed": -(2**63)}, {"seed": -(2**63)}),
         ({"seed": 2**63 - 1}, {"seed": 2**63 - 1}),
@@ -65,7 +72,26 @@ def test_log_probs_are_asked_for_in_both_published_ways(line: bytes, expected: i
     assert read_request(line).params.logprobs == expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {}),
+        ({"logprobs": 3}, {"logprobs": 3, "prompt_logprobs": 3}),
+        ({"logprobs": 0, "max_tokens": 0}, {"logprobs": 0, "prompt_logprobs": 0, "max_tokens": 0}),
+        ({"max_tokens": 0}, {"prompt_logprobs": 0, "max_tokens": 0}),
+    ],
+)
+def test_an_echoed_prompt_has_as_many_log_probs_as_the_answer_and_may_stand_alone(
+    fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    request = read_request(completion_row(echo=True, **fields))
+    assert request.echo
+    assert request.params == SamplingParams(**expected)
+
+
 NUMBER_0_2 = "a number between 0 and 2"
+PENALTY = "a number between -2 and 2"
+ALONE = f"at least 1, or come with echo, on a row of {COMPLETIONS}, to get the prompt alone"
 TOP_P = "a number above 0 and at most 1"
 SEED = "an integer between -9223372036854775808 and 9223372036854775807"
 TOP_K = "an integer between -1 and 2147483647"
@@ -93,11 +119,23 @@ TOKEN_ID = "a token id, an integer between 0 and 2147483647"
         ({"n": 0}, "n", "0", "an integer between 1 and 128"),
         ({"n": 129}, "n", "129", "an integer between 1 and 128"),
         ({"n": True}, "n", "true", "an integer between 1 and 128"),
-        ({"max_tokens": 0}, "max_tokens", "0", POSITIVE),
+        ({"min_p": 1.5}, "min_p", "1.5", "a number between 0 and 1"),
+        ({"min_p": -0.1}, "min_p", "-0.1", "a number between 0 and 1"),
+        ({"presence_penalty": False}, "presence_penalty", "false", PENALTY),
+        ({"presence_penalty": 2.1}, "presence_penalty", "2.1", PENALTY),
+        ({"frequency_penalty": "1"}, "frequency_penalty", '"1"', PENALTY),
+        ({"repetition_penalty": 0}, "repetition_penalty", "0", "a number above 0 and at most 2147483647"),
+        ({"logit_bias": [5]}, "logit_bias", "a list of 1 items", "an object"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "101", "a number between -100 and 100"),
+        ({"logit_bias": {"5": True}}, "logit_bias.5", "true", "a number between -100 and 100"),
+        ({"min_tokens": -1}, "min_tokens", "-1", "an integer between 0 and 2147483647"),
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens", "6", "at most max_tokens, which is 5"),
+        ({"max_tokens": 0}, "max_tokens", "0", ALONE),
         ({"max_tokens": -1}, "max_tokens", "-1", POSITIVE),
         ({"max_tokens": 1.0}, "max_tokens", "1.0", POSITIVE),
         ({"max_tokens": 2**31}, "max_tokens", "2147483648", POSITIVE),
-        ({"max_completion_tokens": 0}, "max_completion_tokens", "0", POSITIVE),
+        ({"max_completion_tokens": 0}, "max_completion_tokens", "0", ALONE),
+        ({"max_completion_tokens": -1}, "max_completion_tokens", "-1", POSITIVE),
         ({"expected_output_tokens": 0}, "expected_output_tokens", "0", POSITIVE),
         ({"stop": 5}, "stop", "5", STOP),
         ({"stop": ""}, "stop", '""', STOP),
@@ -142,6 +180,16 @@ def test_a_bad_value_is_refused_with_its_field_and_the_rule(
         (
             completion_row(messages=[]),
             f"body.messages is a field of {CHAT}, but this row's url is {COMPLETIONS}; remove it",
+        ),
+        (completion_row(min_tokens=17), "body.min_tokens is 17; it must be at most max_tokens, which is 16"),
+        (completion_row(echo=1), "body.echo is 1; it must be true or false"),
+        *(
+            (
+                row(logit_bias={key: 1}),
+                f'body.logit_bias has the key "{key}"; every key must be a token id as a string, such as "42"',
+            )
+            for row in (chat_row, completion_row)
+            for key in ("", "a", "-1", "1.0", "\u0661", "2147483648", "9" * 11)
         ),
         (chat_row(temprature=1), 'unknown field body.temprature; did you mean "temperature"?'),
         (completion_row(zzz=False), "unknown field body.zzz; remove it"),
@@ -201,22 +249,11 @@ def test_a_field_that_asks_for_nothing_is_accepted(row: Row, fields: dict[str, A
     ("name", "value"),
     [
         ("stream", True),
-        ("echo", True),
-        ("best_of", 2),
-        ("best_of", True),
         ("suffix", "end"),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("functions", [{}]),
         ("response_format", {"type": "json_object"}),
-        ("logit_bias", {"5": 1}),
-        ("presence_penalty", 0.5),
-        ("presence_penalty", False),
-        ("frequency_penalty", -1),
-        ("repetition_penalty", 1.1),
-        ("min_p", 0.1),
-        ("min_tokens", 3),
-        ("prompt_logprobs", 0),
         ("guided_json", {}),
         ("guided_regex", "a*"),
         ("guided_choice", ["a"]),
@@ -240,8 +277,30 @@ def test_a_field_that_is_not_supported_is_refused_by_name(row: Row, name: str, v
 
 
 def test_the_refusal_says_which_value_is_accepted() -> None:
-    message = "line 1: body.min_p is 0.1, which is not supported; leave it out or set it to 0"
-    assert read_error(chat_row(min_p=0.1)).message == message
+    message = "line 1: body.typical_p is 0.1, which is not supported; leave it out or set it to 1"
+    assert read_error(chat_row(typical_p=0.1)).message == message
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("best_of", 2, "set n to the number of answers, ask for logprobs and take the best of them"),
+        ("best_of", True, "set n to the number of answers, ask for logprobs and take the best of them"),
+        ("prompt_logprobs", 0, f'set echo to true and give logprobs, on a row of "{COMPLETIONS}"'),
+    ],
+)
+def test_a_field_that_another_one_stands_in_for_is_refused_with_that_one(
+    row: Row, name: str, value: Any, remedy: str
+) -> None:
+    error = read_error(row(**{name: value}))
+    assert error.code == "unsupported"
+    assert error.message.endswith(f", which is not supported; {remedy}")
+
+
+def test_a_chat_is_not_echoed() -> None:
+    error = read_error(chat_row(echo=True))
+    assert error.message == "line 1: body.echo is true, which is not supported; leave it out or set it to false"
 
 
 def test_special_tokens_come_from_the_template_or_the_tokenizer() -> None:

@@ -91,6 +91,15 @@ def test_where_an_output_length_comes_from(
     assert prompts.lengths_source == source
 
 
+def test_a_prompt_alone_counts_as_an_answer_of_one_token(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"prompt": [1], "echo": True, "max_tokens": 0}
+    prompts = read(
+        tmp_path, None, completion_row("a", **fields), completion_row("b", expected_output_tokens=9, **fields)
+    )
+    assert (prompts.output_lengths.tolist(), prompts.max_output_lengths.tolist()) == ([1, 1], [1, 1])
+    assert prompts.length_sources == {"forced": 2}
+
+
 def test_several_sources_are_counted_by_request(tmp_path: Path) -> None:
     lines = [completion_row("a", prompt=[1], n=2), completion_row("b", prompt=[1], expected_output_tokens=3)]
     prompts = read(tmp_path, None, *lines)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from blendserve._core import random_uniforms
-from blendserve.runner import sampler as sampler_module
+from blendserve.runner import logprobs as logprobs_module
 from blendserve.runner.sampler import LogprobRows, SampledTokens, Sampler, SamplingTable
 from blendserve.runner.token_choice import DrawSettings, draw_from_most_likely, draw_from_vocabulary
+from transformers.generation.logits_process import MinPLogitsWarper
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -27,6 +28,11 @@ SETTINGS: list[dict[str, Any]] = [
     {"temperature": 1.0, "top_p": 0.01},
     {"temperature": 1.5, "top_k": 40, "top_p": 0.7},
     {"temperature": 7.0, "top_k": 400, "top_p": 0.95},
+    {"temperature": 1.0, "min_p": 0.1},
+    {"temperature": 1.0, "min_p": 1.0},
+    {"temperature": 30.0, "min_p": 0.7},
+    {"temperature": 2.0, "min_p": 0.02, "top_k": 9},
+    {"temperature": 9.0, "min_p": 0.4, "top_k": 400, "top_p": 0.8},
 ]
 
 
@@ -60,16 +66,20 @@ def settings_of(uniform: list[float], **row: float) -> DrawSettings:
         column("temperature", 1, np.float32),
         column("top_p", 1, np.float32),
         column("top_k", 0, np.int32),
+        column("min_p", 0, np.float32),
         np.asarray(uniform),
     )
 
 
-def reference_intervals(logits: np.ndarray, temperature: float, top_p: float = 1.0, top_k: int = 0) -> Any:
+def reference_intervals(
+    logits: np.ndarray, temperature: float, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0
+) -> Any:
     """Each token that may be drawn, with the part of [0, 1) that draws it: {token: (from, to)}. Slow and obvious."""
     weights = np.exp((logits.astype(np.float64) - logits.max()) / np.float64(np.float32(temperature)))
     order = list(range(len(logits)))
-    if top_k > 0 or top_p < 1:
+    if top_k > 0 or top_p < 1 or min_p > 0:
         order.sort(key=lambda token: (-logits[token], token))
+    order = [token for token in order if weights[token] >= np.float32(min_p) * weights.max()]
     if top_k > 0:
         order = order[:top_k]
     if top_p < 1:
@@ -118,15 +128,15 @@ def logprobs_by_row(sampled: SampledTokens) -> Iterator[tuple[int, tuple[float, 
     if (logprobs := sampled.logprobs) is not None:
         for i, row in enumerate(logprobs.rows):
             num_top = logprobs.num_top[i]
-            top_ids, top_logprobs = logprobs.top_ids[i, :num_top], logprobs.top_logprobs[i, :num_top]
-            yield int(row), (float(logprobs.chosen[i]), top_ids.tolist(), top_logprobs.tolist())
+            top_ids, top_logprobs = logprobs.columns.top_ids[i, :num_top], logprobs.columns.top_logprobs[i, :num_top]
+            yield int(row), (float(logprobs.columns.chosen[i]), top_ids.tolist(), top_logprobs.tolist())
 
 
 def test_the_number_of_rows_worked_on_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     table = table_of(*[settings | {"num_logprobs": 2} for settings in SETTINGS * 3])
     logits = random_logits(len(SETTINGS) * 3, 600)
     whole = sample(table, logits)
-    monkeypatch.setattr(sampler_module, "_CPU_CHUNK_ELEMENTS", 4 * 600)
+    monkeypatch.setattr(logprobs_module, "_CPU_CHUNK_ELEMENTS", 4 * 600)
     chunked = sample(table, logits)
     assert chunked.token_ids.tolist() == whole.token_ids.tolist()
     assert list(logprobs_by_row(chunked)) == list(logprobs_by_row(whole))
@@ -154,6 +164,31 @@ def test_top_p_counts_shares_of_what_top_k_kept():
     alone = sample(table_of(*[{"top_k": 2, "top_p": 0.5}] * 500), logits)
     assert set(alone.token_ids.tolist()) == {0}
     assert set(sample(table_of(*[{"top_p": 0.5}] * 500), logits).token_ids.tolist()) == {0, 1}
+
+
+def test_top_p_counts_shares_of_what_min_p_kept():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.1, 0.1]])).expand(500, 4)
+    # Of the first two tokens the first has 5/8: enough for 0.6. Of all four it has 0.5: a second is needed.
+    assert set(sample(table_of(*[{"min_p": 0.5, "top_p": 0.6}] * 500), logits).token_ids.tolist()) == {0}
+    assert set(sample(table_of(*[{"top_p": 0.6}] * 500), logits).token_ids.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_min_p_keeps_the_tokens_that_transformers_keeps_after_the_temperature(temperature: float):
+    logits = random_logits(40, 300)
+    kept = MinPLogitsWarper(0.05)(None, logits / temperature) > -torch.inf
+    for row in range(len(logits)):
+        draws = settings_of(((np.arange(4000) + 0.5) / 4000).tolist(), temperature=temperature, min_p=0.05)
+        drawn = draw_from_most_likely(logits[row].expand(4000, 300), draws)
+        assert set(drawn.tolist()) <= set(torch.nonzero(kept[row]).flatten().tolist())
+        assert draw_from_most_likely(
+            logits[row : row + 1], settings_of([LARGEST_UNIFORM], temperature=temperature, min_p=0.05)
+        ) == least_likely(logits[row], kept[row])
+
+
+def least_likely(logits: torch.Tensor, kept: torch.Tensor) -> int:
+    """The last of the kept tokens in order of likelihood."""
+    return int(torch.where(kept, logits, torch.inf).argmin())
 
 
 def test_a_tiny_top_p_is_greedy():
@@ -214,7 +249,7 @@ def test_rows_without_a_right_answer_still_get_a_token_of_the_vocabulary():
     assert token_ids.max() < 300
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 1.3}, {"top_k": 12}, {"top_p": 0.85}])
+@pytest.mark.parametrize("settings", [{"temperature": 1.3}, {"top_k": 12}, {"top_p": 0.85}, {"min_p": 0.05}])
 def test_frequencies_follow_the_distribution(settings: dict[str, Any]):
     num_draws = 20_000
     logits = random_logits(1, 20)
@@ -240,9 +275,9 @@ def test_logprobs_are_of_the_models_own_distribution_whatever_the_settings():
     logprobs = sampled.logprobs
     assert isinstance(logprobs, LogprobRows)
     assert logprobs.rows.tolist() == list(range(len(SETTINGS)))
-    assert logprobs.top_ids.tolist() == order.tolist()
-    np.testing.assert_allclose(logprobs.top_logprobs, np.take_along_axis(expected, order, 1), atol=1e-5)
-    np.testing.assert_allclose(logprobs.chosen, expected[logprobs.rows, sampled.token_ids], atol=1e-5)
+    assert logprobs.columns.top_ids.tolist() == order.tolist()
+    np.testing.assert_allclose(logprobs.columns.top_logprobs, np.take_along_axis(expected, order, 1), atol=1e-5)
+    np.testing.assert_allclose(logprobs.columns.chosen, expected[logprobs.rows, sampled.token_ids], atol=1e-5)
 
 
 def test_logprobs_come_only_for_rows_that_asked_each_with_its_own_number():
@@ -251,27 +286,29 @@ def test_logprobs_come_only_for_rows_that_asked_each_with_its_own_number():
     logprobs = sampled.logprobs
     assert logprobs is not None
     assert (logprobs.rows.tolist(), logprobs.num_top.tolist()) == ([1, 3, 4], [2, 0, 5])
-    assert (logprobs.top_ids.shape, logprobs.top_logprobs.shape) == ((3, 5), (3, 5))
-    assert [array.dtype for array in (logprobs.chosen, logprobs.top_ids, logprobs.top_logprobs)] == [
+    assert (logprobs.columns.top_ids.shape, logprobs.columns.top_logprobs.shape) == ((3, 5), (3, 5))
+    assert [
+        array.dtype for array in (logprobs.columns.chosen, logprobs.columns.top_ids, logprobs.columns.top_logprobs)
+    ] == [
         np.float32,
         np.int32,
         np.float32,
     ]
-    np.testing.assert_array_equal(logprobs.top_ids[:, 0], sampled.token_ids[[1, 3, 4]])
-    np.testing.assert_array_equal(logprobs.top_logprobs[:, 0], logprobs.chosen)
+    np.testing.assert_array_equal(logprobs.columns.top_ids[:, 0], sampled.token_ids[[1, 3, 4]])
+    np.testing.assert_array_equal(logprobs.columns.top_logprobs[:, 0], logprobs.columns.chosen)
 
 
 def test_only_the_chosen_tokens_logprob_when_no_row_asks_for_more():
     sampled = sample(table_of({"num_logprobs": 0, "temperature": 0}), torch.zeros(1, 4))
     assert sampled.logprobs is not None
-    assert sampled.logprobs.chosen.tolist() == [np.float32(np.log(0.25))]
-    assert sampled.logprobs.top_ids.shape == (1, 0)
+    assert sampled.logprobs.columns.chosen.tolist() == [np.float32(np.log(0.25))]
+    assert sampled.logprobs.columns.top_ids.shape == (1, 0)
 
 
 def test_more_logprobs_than_the_vocabulary_has_are_all_of_it():
     logprobs = sample(table_of({"num_logprobs": 20}), torch.tensor([[1.0, 3.0, 3.0]])).logprobs
     assert logprobs is not None
-    assert (logprobs.num_top.tolist(), logprobs.top_ids.tolist()) == ([3], [[1, 2, 0]])
+    assert (logprobs.num_top.tolist(), logprobs.columns.top_ids.tolist()) == ([3], [[1, 2, 0]])
 
 
 def test_no_rows_give_no_tokens():
@@ -282,17 +319,13 @@ def test_no_rows_give_no_tokens():
 
 def test_the_table_grows_and_keeps_what_was_set():
     table = SamplingTable(capacity=2)
-    table.set(1, key=2**64 - 1, temperature=0.5, top_p=0.25, top_k=7, num_logprobs=3)
+    table.set(1, key=2**64 - 1, temperature=0.5, top_p=0.25, top_k=7, min_p=0.125, num_logprobs=3)
     table.set(np.array([5, 100]), key=np.array([1, 2], np.uint64), temperature=[0.0, 2.0])
     assert len(table.key) >= 101
-    assert [array[1] for array in (table.key, table.temperature, table.top_p, table.top_k, table.num_logprobs)] == [
-        2**64 - 1,
-        0.5,
-        0.25,
-        7,
-        3,
-    ]
+    columns = (table.key, table.temperature, table.top_p, table.top_k, table.min_p, table.num_logprobs)
+    assert [column[1] for column in columns] == [2**64 - 1, 0.5, 0.25, 7, 0.125, 3]
     assert (table.key[[5, 100]].tolist(), table.temperature[[5, 100]].tolist()) == ([1, 2], [0.0, 2.0])
+    assert (table.min_p[[5, 100]].tolist(), table.is_edited[[5, 100]].tolist()) == ([0.0, 0.0], [False, False])
     assert (table.top_p[[5, 100]].tolist(), table.num_logprobs[[5, 100]].tolist()) == ([1.0, 1.0], [-1, -1])
 
 

@@ -60,8 +60,8 @@ def stops_for(draw: st.DrawFn, text: str) -> list[str]:
     return draw(st.lists(STOP_STRING | part.filter(bool) if text else STOP_STRING, min_size=1, max_size=3))
 
 
-def slow_find_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    for end in range(len(text) + 1):
+def slow_find_stop(text: str, stop: Sequence[str], after: int = 0) -> tuple[int, str] | None:
+    for end in range(after + 1, len(text) + 1):
         ending_here = [string for string in stop if text[:end].endswith(string)]
         if ending_here:
             longest = max(ending_here, key=len)
@@ -69,11 +69,12 @@ def slow_find_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
     return None
 
 
-def slow_check(decode: Decode, ids: Sequence[int], stop: Sequence[str]) -> StopMatch | None:
+def slow_check(decode: Decode, ids: Sequence[int], stop: Sequence[str], min_tokens: int = 0) -> StopMatch | None:
     """Decodes and searches everything after every token."""
-    for num_tokens in range(1, len(ids) + 1):
+    after = len(decode(ids[:min_tokens]).rstrip("\ufffd"))
+    for num_tokens in range(min_tokens + 1, len(ids) + 1):
         text = decode(ids[:num_tokens])
-        if found := slow_find_stop(text, stop):
+        if found := slow_find_stop(text, stop, after):
             return StopMatch(found[1], text[: found[0]], num_tokens)
     return None
 
@@ -92,9 +93,25 @@ def test_the_stop_string_that_is_complete_first_wins(text: str, stop: list[str],
     assert find_stop(text, stop) == expected
 
 
-@given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4))
-def test_find_stop_agrees_with_a_search_character_by_character(text: str, stop: list[str]):
-    assert find_stop(text, stop) == slow_find_stop(text, stop)
+@given(
+    st.text("ab", max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4),
+    st.integers(0, 13),
+)
+def test_find_stop_agrees_with_a_search_character_by_character(text: str, stop: list[str], after: int):
+    assert find_stop(text, stop, after) == slow_find_stop(text, stop, after)
+
+
+def test_a_stop_string_among_the_first_tokens_is_no_match_and_one_that_ends_behind_them_is():
+    tokens = ByteTokens(b"one END", b" two E", b"ND END")
+    assert StopChecker(tokens.decode, ["END"], min_tokens=1).append([0, 1]) is None
+    assert StopChecker(tokens.decode, ["END"], min_tokens=2).append([0, 1, 2]) == StopMatch("END", "one END two ", 3)
+    assert StopChecker(tokens.decode, ["END"], min_tokens=3).append([0, 1, 2]) is None
+
+
+def test_a_character_that_the_first_tokens_begin_is_complete_behind_them():
+    tokens = ByteTokens(b"a\xf0\x9f", b"\x98\x80")
+    assert StopChecker(tokens.decode, ["😀"], min_tokens=1).append([0, 1]) == StopMatch("😀", "a", 2)
 
 
 def test_a_stop_string_across_three_tokens_is_found_and_cut():
@@ -124,6 +141,9 @@ def test_any_split_of_any_text_stops_where_the_whole_string_search_does(data: st
     found = find_stop(text, stop)
     assert (match and (len(match.text), match.stop)) == found
     assert match == slow_check(tokens.decode, tokens.ids, stop)
+    min_tokens = data.draw(st.integers(0, len(tokens.ids)))
+    match = StopChecker(tokens.decode, stop, min_tokens).append(tokens.ids)
+    assert match == slow_check(tokens.decode, tokens.ids, stop, min_tokens)
 
 
 @given(st.data())

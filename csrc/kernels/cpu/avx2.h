@@ -1,0 +1,87 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace blendserve::cpu {
+
+// Vectors of AVX2 with FMA for the *_simd.h kernels. Only sources compiled for those may include this.
+struct Avx2 {
+  using Floats = __m256;
+  static constexpr std::int32_t kLen = 8;
+
+  // Rows and vectors of a product's sums that stay in 16 registers, beside a vector of one factor and one of the other.
+  static constexpr std::int32_t kMaxRows = 6;
+  static constexpr std::int32_t max_vectors(std::int32_t num_rows) { return num_rows == 1 ? 8 : num_rows <= 3 ? 4 : 2; }
+
+  static Floats zero() { return _mm256_setzero_ps(); }
+  static Floats broadcast(float x) { return _mm256_set1_ps(x); }
+  static Floats load(const void* x) { return _mm256_loadu_ps(static_cast<const float*>(x)); }
+  static void store(float* to, Floats x) { _mm256_storeu_ps(to, x); }
+
+  static Floats add(Floats x, Floats y) { return _mm256_add_ps(x, y); }
+  static Floats subtract(Floats x, Floats y) { return _mm256_sub_ps(x, y); }
+  static Floats multiply(Floats x, Floats y) { return _mm256_mul_ps(x, y); }
+  static Floats divide(Floats x, Floats y) { return _mm256_div_ps(x, y); }
+  static Floats multiply_add(Floats x, Floats y, Floats sum) { return _mm256_fmadd_ps(x, y, sum); }
+  static Floats min(Floats x, Floats y) { return _mm256_min_ps(x, y); }  // y where either is NaN
+  static Floats max(Floats x, Floats y) { return _mm256_max_ps(x, y); }  // y where either is NaN
+  static Floats round(Floats x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+  // x · 2^n for whole n, without a look at the range.
+  static Floats scale(Floats x, Floats n) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), exponent));
+  }
+  static Floats zero_where_below(Floats value, Floats x, float bound) {
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, broadcast(bound), _CMP_LT_OQ), value);
+  }
+
+  // kLen bfloat16 in a row, and the two halves of kLen pairs of them.
+  static Floats widen(const std::uint16_t* x) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static Floats widen_first(Floats pairs) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16));
+  }
+  static Floats widen_second(Floats pairs) {
+    return _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<std::int32_t>(0xFFFF0000U))));
+  }
+
+  static float greatest(Floats x) {
+    __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
+  }
+  static float total(Floats x) {
+    __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
+  }
+
+  [[gnu::always_inline]] static void transpose(Floats (&x)[kLen]) {
+    Floats a[kLen];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLen; i += 2) {
+      a[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+      a[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    Floats b[kLen];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLen; i += 4) {
+      b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
+      b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 4; ++i) {
+      x[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+      x[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+  }
+};
+
+}  // namespace blendserve::cpu
