@@ -8,9 +8,9 @@ shared, and 32 out; half 32 in and 512 out. `--threads` takes numbers and `defau
 Engines run one after the other, each in a process of its own; loading and warm-up are not timed. transformers is slow:
 it gets the first of the requests, and ours is timed on the same ones beside it.
 
-Checks: ours equals the reference attention, peers equal ours, up to ties (greedy_answers.py). A peer that can't be run
-is reported with the reason and gets no figures. `of floor` is the time that the run's steps need at least, by the
-matrix product rate and the memory bandwidth measured in the same process (roofline.py), over the time of the run.
+Before a time is shown, greedy answers are compared with those of the reference attention (greedy_answers.py). A peer
+that can't be run is reported with the reason and gets no figures. `of floor` is the time that the run's steps need at
+least, by the rate of a matrix product and the memory bandwidth measured just before, over the time of the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_process import NotRun, run_engine
-from greedy_answers import checked_requests, num_equal_tokens
+from greedy_answers import ReferenceAnswers, checked_requests
 from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
 
@@ -92,7 +92,6 @@ class Engines:
             "model": model,
             "num_threads": None if threads == "default" else int(threads),
             "repeats": arguments.repeats,
-            "tolerance": arguments.tolerance,
             "checked": vars(checked),
         }
 
@@ -105,16 +104,17 @@ class Engines:
             "threads": self.threads,
             "num_requests": len(requests.prompts),
             "num_tokens": requests.num_tokens,
-            "throughput_tok_s": requests.num_tokens / statistics.median(answer["seconds"]),
+            "throughput_tok_s": requests.num_tokens / median_of(answer["runs"], "seconds"),
             **answer,
         }
 
 
 def compare(engines: Engines, requests: GreedyRequests, peers: list[str]) -> Iterator[Result]:
-    """Ours on all the requests, then each peer, ours again on the same requests where they are fewer."""
+    """Ours on all the requests, then each peer; ours again on the same requests where they are fewer."""
     targets = TARGETS_DEFAULT_THREADS if engines.threads == "default" else TARGETS_SAME_THREADS
     ours = engines.run("blendserve", requests)
-    yield summary_of(ours)
+    reference = ReferenceAnswers(**ours["reference"])
+    yield summary_of(ours, reference, engines.tolerance)
     for peer in peers:
         part = requests.first(max(2, round(SHARE_TIMED[peer] * len(requests.prompts))))
         try:
@@ -122,41 +122,42 @@ def compare(engines: Engines, requests: GreedyRequests, peers: list[str]) -> Ite
         except NotRun as error:
             yield {"engine": peer, "threads": engines.threads, "not_measured": str(error)}
             continue
-        beside = ours if part == requests else engines.run("blendserve", part)
-        if beside is not ours:
-            yield summary_of(beside)
-        yield summary_of(theirs) | beside_ours(theirs, beside, targets[peer], engines.tolerance)
+        beside = ours
+        if part != requests:
+            beside = engines.run("blendserve", part)
+            yield summary_of(beside, reference, engines.tolerance)
+        yield summary_of(theirs, reference, engines.tolerance) | beside_ours(theirs, beside, targets[peer])
 
 
-def summary_of(answer: Result) -> Result:
-    """What is reported of a run: all but the token ids."""
-    return {name: value for name, value in answer.items() if name not in ("checked", "gaps", "timed")}
+def summary_of(answer: Result, checked_by: ReferenceAnswers, tolerance: float) -> Result:
+    """What is reported of a run. Raises AssertionError where a checked answer is not the reference's."""
+    num_equal = checked_by.num_equal_tokens(answer["checked"], tolerance)
+    summary = {name: value for name, value in answer.items() if name not in ("checked", "timed", "reference")}
+    return summary | {"num_tokens_equal_to_reference": num_equal}
 
 
-def beside_ours(theirs: Result, ours: Result, target: float, tolerance: float) -> Result:
-    """Raises AssertionError where a checked answer differs and is no near tie."""
-    checked = zip(theirs["checked"], ours["checked"], ours["gaps"], strict=True)
+def beside_ours(theirs: Result, ours: Result, target: float) -> Result:
     return {
-        "num_tokens_equal_to_ours": sum(num_equal_tokens(*answers, tolerance) for answers in checked),
         "num_answers_equal_to_ours": sum(map(list.__eq__, theirs["timed"], ours["timed"])),
         "ours / theirs": {"measured": ours["throughput_tok_s"] / theirs["throughput_tok_s"], "target": target},
     }
+
+
+def median_of(runs: list[dict[str, float]], name: str) -> float:
+    return statistics.median(run[name] for run in runs)
 
 
 def line_of(result: Result) -> str:
     name = f"threads {result['threads']:8} {result['engine']:13}"
     if "not_measured" in result:
         return f"{name} not measured: {result['not_measured']}"
-    seconds = statistics.median(result["seconds"])
-    line = f"{name} {result['num_requests']:4} requests {seconds:7.1f} s {result['throughput_tok_s']:7.0f} tok/s"
-    if "runs" in result:
-        floor, outside = (
-            statistics.median(run[share] for run in result["runs"])
-            for share in ("share_of_floor", "share_outside_model")
-        )
+    runs = result["runs"]
+    seconds, throughput = median_of(runs, "seconds"), result["throughput_tok_s"]
+    line = f"{name} {result['num_requests']:4} requests {seconds:7.1f} s {throughput:7.0f} tok/s"
+    if result["engine"] == "blendserve":
         return (
-            f"{line}  of floor {floor:.0%} (>= {TARGET_SHARE_OF_FLOOR:.0%})"
-            f"  outside the model {outside:.1%} (<= {TARGET_SHARE_OUTSIDE_MODEL:.0%})"
+            f"{line}  of floor {median_of(runs, 'share_of_floor'):.0%} (>= {TARGET_SHARE_OF_FLOOR:.0%})"
+            f"  outside the model {median_of(runs, 'share_outside_model'):.1%} (<= {TARGET_SHARE_OUTSIDE_MODEL:.0%})"
         )
     ratio = result["ours / theirs"]
     return (

@@ -4,7 +4,7 @@
 
 The job: `model` (a folder), `num_threads` (None: the engine's default), `repeats`, and the requests `checked` and
 `timed`, each with `prompts` and `max_tokens`. The answer: `versions`, the token ids `checked` and `timed`, and
-`seconds`, one a repeat.
+`runs`, one a repeat, with their `seconds`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ def read_job() -> dict[str, Any]:
     return json.loads(Path(sys.argv[1]).read_text())
 
 
-def write_answer(answer: dict[str, Any]) -> None:
-    Path(sys.argv[2]).write_text(json.dumps(answer))
-
-
 def answer_job(
-    job: dict[str, Any], versions: dict[str, str], generate: Callable[[dict[str, Any]], tuple[Answers, float]]
+    job: dict[str, Any],
+    versions: dict[str, str],
+    generate: Callable[[dict[str, Any]], tuple[Answers, dict[str, float]]],
+    **more: Any,
 ) -> None:
-    """`generate` answers requests with nothing cached of earlier ones, and returns the seconds it took."""
+    """`generate` answers requests with nothing cached of earlier ones, and says of the run `seconds` at least."""
     checked, _ = generate(job["checked"])
-    runs = [generate(job["timed"]) for _ in range(job["repeats"])]
-    seconds = [run[1] for run in runs]
-    write_answer({"versions": versions, "checked": checked, "timed": runs[-1][0], "seconds": seconds})
+    timed, runs = zip(*(generate(job["timed"]) for _ in range(job["repeats"])), strict=True)
+    answer = {"versions": versions, "checked": checked, "timed": timed[-1], "runs": runs, **more}
+    Path(sys.argv[2]).write_text(json.dumps(answer))

@@ -19,7 +19,7 @@ def main() -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     greedy = transformers.GenerationConfig(do_sample=False, eos_token_id=-1)
 
-    def generate(requests: dict[str, Any]) -> tuple[Answers, float]:
+    def generate(requests: dict[str, Any]) -> tuple[Answers, dict[str, float]]:
         # In its own order: its prefix sharing wants the inputs sorted.
         order = sorted(range(len(requests["prompts"])), key=lambda index: requests["prompts"][index], reverse=True)
         answers: Answers = [[] for _ in order]
@@ -38,7 +38,7 @@ def main() -> None:
                     raise RuntimeError(f"continuous batching failed: {result and result.error}")
                 answers[int(result.request_id)] = result.generated_tokens
             seconds = time.perf_counter() - started
-        return answers, seconds
+        return answers, {"seconds": seconds}
 
     answer_job(job, {"transformers": transformers.__version__, "torch": torch.__version__}, generate)
 

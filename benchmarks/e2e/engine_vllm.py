@@ -20,7 +20,7 @@ def main() -> None:
 
     llm = vllm.LLM(job["model"], dtype="float32", skip_tokenizer_init=True)
 
-    def generate(requests: dict[str, Any]) -> tuple[Answers, float]:
+    def generate(requests: dict[str, Any]) -> tuple[Answers, dict[str, float]]:
         assert llm.reset_prefix_cache()
         prompts = [{"prompt_token_ids": prompt} for prompt in requests["prompts"]]
         params = [
@@ -30,7 +30,7 @@ def main() -> None:
         started = time.perf_counter()
         outputs = llm.generate(prompts, params, use_tqdm=False)
         seconds = time.perf_counter() - started
-        return [list(output.outputs[0].token_ids) for output in outputs], seconds
+        return [list(output.outputs[0].token_ids) for output in outputs], {"seconds": seconds}
 
     answer_job(job, {"vllm": vllm.__version__, "torch": torch.__version__}, generate)
 

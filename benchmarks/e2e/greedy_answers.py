@@ -1,10 +1,11 @@
-"""When two engines' greedy answers are the same: rounding may decide between tokens that are nearly as likely."""
+"""When greedy answers are right: they are the reference's, but rounding may decide between nearly equal tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from blendserve.outputs import RequestOutput
+import blendserve as bs
 from mixed_requests import GreedyRequests
 
 NUM_CHECKED, CHECKED_OUTPUT_LEN = 8, 24
@@ -14,17 +15,31 @@ def checked_requests(vocab_size: int) -> GreedyRequests:
     return GreedyRequests.mixed(NUM_CHECKED, vocab_size).shortened(CHECKED_OUTPUT_LEN)
 
 
-def token_gaps(output: RequestOutput) -> list[float]:
-    """How much likelier, in log-probability, the likeliest token was than the second at each position."""
-    assert output.logprobs is not None
-    return [token.top[0][1] - token.top[1][1] for token in output.logprobs]
+@dataclass(frozen=True)
+class ReferenceAnswers:
+    """`gaps` say how much likelier, in log-probability, each token was than the second."""
+
+    token_ids: list[list[int]]
+    gaps: list[list[float]]
+
+    @classmethod
+    def of(cls, model: str, requests: GreedyRequests) -> ReferenceAnswers:
+        """Those of the slow reference attention."""
+        llm = bs.LLM(model, attention="torch_ref", kv_memory="1GiB")
+        answers = cls([], [])
+        for output in llm.generate(requests.prompts, requests.params(logprobs=2)):
+            assert output.logprobs is not None
+            answers.token_ids.append(list(output.token_ids))
+            answers.gaps.append([token.top[0][1] - token.top[1][1] for token in output.logprobs])
+        return answers
+
+    def num_equal_tokens(self, answers: Sequence[Sequence[int]], tolerance: float) -> int:
+        """Raises AssertionError where an answer leaves the reference's at a gap of `tolerance` or more."""
+        compared = zip(answers, self.token_ids, self.gaps, strict=True)
+        return sum(_num_equal_tokens(*of_one, tolerance) for of_one in compared)
 
 
-def num_equal_tokens(got: Sequence[int], expected: Sequence[int], gaps: Sequence[float], tolerance: float) -> int:
-    """Tokens of `got` before it leaves `expected`, which has `gaps`.
-
-    Raises AssertionError where it leaves it at a gap that rounding does not explain.
-    """
+def _num_equal_tokens(got: Sequence[int], expected: Sequence[int], gaps: Sequence[float], tolerance: float) -> int:
     for position, (one, other, gap) in enumerate(zip(got, expected, gaps, strict=True)):
         if one != other:
             assert gap < tolerance, f"token {one} instead of {other} at {position}, where the gap is {gap:.3g}"

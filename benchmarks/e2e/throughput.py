@@ -24,7 +24,7 @@ from typing import Any
 
 import blendserve as bs
 import torch
-from greedy_answers import checked_requests, num_equal_tokens, token_gaps
+from greedy_answers import ReferenceAnswers, checked_requests
 from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
 
@@ -76,15 +76,13 @@ def describe(arguments: argparse.Namespace) -> dict[str, Any]:
 def check(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Raises AssertionError where an answer differs from the reference's and is no near tie."""
     requests = checked_requests(SHAPES[arguments.shape]["vocab_size"])
-    answers = []
-    for attention in (arguments.attention, "torch_ref"):
-        llm = bs.LLM(folder, attention=attention, kv_memory="1GiB")
-        answers.append(llm.generate(requests.prompts, requests.params(logprobs=2)))
-    num_equal = sum(
-        num_equal_tokens(got.token_ids, expected.token_ids, token_gaps(expected), arguments.tolerance)
-        for got, expected in zip(*answers, strict=True)
-    )
-    return {"num_tokens_equal": num_equal, "num_tokens": sum(len(answer.token_ids) for answer in answers[0])}
+    reference = ReferenceAnswers.of(folder, requests)
+    llm = bs.LLM(folder, attention=arguments.attention, kv_memory="1GiB")
+    answers = [output.token_ids for output in llm.generate(requests.prompts, requests.params())]
+    return {
+        "num_tokens_equal": reference.num_equal_tokens(answers, arguments.tolerance),
+        "num_tokens": sum(requests.max_tokens),
+    }
 
 
 def measure(folder: str, schedule: str, arguments: argparse.Namespace) -> dict[str, Any]:
