@@ -30,6 +30,7 @@ from engine_process import NotRun, run_engine
 from greedy_answers import ReferenceAnswers, checked_requests
 from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
+from stopwatch import Run
 
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 from cpu_attention import cpu_name
@@ -148,10 +149,11 @@ def beside_ours(theirs: Result, ours: Result, target: float) -> Result:
     return {
         "num_answers_equal_to_ours": sum(map(list.__eq__, theirs["timed"], ours["timed"])),
         "ours / theirs": {"measured": ours["throughput_tok_s"] / theirs["throughput_tok_s"], "target": target},
+        "CPU seconds, theirs / ours": median_of(theirs["runs"], "cpu_s") / median_of(ours["runs"], "cpu_s"),
     }
 
 
-def median_of(runs: list[dict[str, float]], name: str) -> float:
+def median_of(runs: list[Run], name: str) -> float:
     return statistics.median(run[name] for run in runs)
 
 
@@ -160,8 +162,9 @@ def line_of(result: Result) -> str:
     if "not_measured" in result:
         return f"{name} not measured: {result['not_measured']}"
     runs = result["runs"]
-    seconds, throughput = median_of(runs, "seconds"), result["throughput_tok_s"]
-    line = f"{name} {result['num_requests']:4} requests {seconds:7.1f} s {throughput:7.0f} tok/s"
+    seconds, cpu_s = median_of(runs, "seconds"), median_of(runs, "cpu_s")
+    line = f"{name} {result['num_requests']:4} requests {seconds:7.1f} s {cpu_s:7.1f} CPU s"
+    line += f" {result['throughput_tok_s']:7.0f} tok/s"
     if result["engine"] == "blendserve":
         return (
             f"{line}  of floor {median_of(runs, 'share_of_floor'):.0%} (>= {TARGET_SHARE_OF_FLOOR:.0%})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from engine_job import Answers, answer_job, read_job
 from greedy_answers import ReferenceAnswers
 from mixed_requests import GreedyRequests
 from roofline import Rates, StepMeter
+from stopwatch import Run, stopwatch
 
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 import torch
@@ -27,7 +27,7 @@ def main() -> None:
     reference = ReferenceAnswers.of(job["model"], GreedyRequests(**job["checked"]))
     rates = measured_rates()
 
-    def generate(requests: dict[str, Any]) -> tuple[Answers, dict[str, float]]:
+    def generate(requests: dict[str, Any]) -> tuple[Answers, Run]:
         return measure(job["model"], GreedyRequests(**requests), rates)
 
     answer_job(
@@ -46,14 +46,12 @@ def measured_rates() -> Rates:
     return Rates(flops=product.work / product_s, bandwidth=read.work / read_s)
 
 
-def measure(model: str, requests: GreedyRequests, rates: Rates) -> tuple[Answers, dict[str, float]]:
+def measure(model: str, requests: GreedyRequests, rates: Rates) -> tuple[Answers, Run]:
     llm = LLM(model)
     meter = StepMeter(llm)
-    with meter.watching():
-        started = time.perf_counter()
+    with meter.watching(), stopwatch() as run:
         outputs = llm.generate(requests.prompts, requests.params())
-        seconds = time.perf_counter() - started
-    return [list(output.token_ids) for output in outputs], meter.report(seconds, rates)
+    return [list(output.token_ids) for output in outputs], run | meter.report(run["seconds"], rates)
 
 
 if __name__ == "__main__":

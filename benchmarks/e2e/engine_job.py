@@ -4,7 +4,7 @@
 
 The job: `model` (a folder), `num_threads` (None: the engine's default), `repeats`, and the requests `checked` and
 `timed`, each with `prompts` and `max_tokens`. The answer: `versions`, the token ids `checked` and `timed`, and
-`runs`, one a repeat, with their `seconds`.
+`runs`, one a repeat.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from stopwatch import Run
 
 Answers = list[list[int]]
 
@@ -25,10 +27,10 @@ def read_job() -> dict[str, Any]:
 def answer_job(
     job: dict[str, Any],
     versions: dict[str, str],
-    generate: Callable[[dict[str, Any]], tuple[Answers, dict[str, float]]],
+    generate: Callable[[dict[str, Any]], tuple[Answers, Run]],
     **more: Any,
 ) -> None:
-    """`generate` answers requests with nothing cached of earlier ones, and says of the run `seconds` at least."""
+    """`generate` answers requests with nothing cached of earlier ones, and times it."""
     checked, _ = generate(job["checked"])
     timed, runs = zip(*(generate(job["timed"]) for _ in range(job["repeats"])), strict=True)
     answer = {"versions": versions, "checked": checked, "timed": timed[-1], "runs": runs, **more}

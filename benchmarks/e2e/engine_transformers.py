@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from engine_job import Answers, answer_job, read_job
+from stopwatch import Run, stopwatch
 
 
 def main() -> None:
@@ -19,12 +19,11 @@ def main() -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     greedy = transformers.GenerationConfig(do_sample=False, eos_token_id=-1)
 
-    def generate(requests: dict[str, Any]) -> tuple[Answers, dict[str, float]]:
+    def generate(requests: dict[str, Any]) -> tuple[Answers, Run]:
         # In its own order: its prefix sharing wants the inputs sorted.
         order = sorted(range(len(requests["prompts"])), key=lambda index: requests["prompts"][index], reverse=True)
         answers: Answers = [[] for _ in order]
-        with model.continuous_batching_context_manager(generation_config=greedy) as manager:
-            started = time.perf_counter()
+        with model.continuous_batching_context_manager(generation_config=greedy) as manager, stopwatch() as run:
             for index in order:
                 manager.add_request(
                     requests["prompts"][index],
@@ -37,8 +36,7 @@ def main() -> None:
                 if result is None or result.error is not None:
                     raise RuntimeError(f"continuous batching failed: {result and result.error}")
                 answers[int(result.request_id)] = result.generated_tokens
-            seconds = time.perf_counter() - started
-        return answers, {"seconds": seconds}
+        return answers, run
 
     answer_job(job, {"transformers": transformers.__version__, "torch": torch.__version__}, generate)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from engine_job import Answers, answer_job, read_job
+from stopwatch import Run, stopwatch
 
 
 def main() -> None:
@@ -20,17 +20,16 @@ def main() -> None:
 
     llm = vllm.LLM(job["model"], dtype="float32", skip_tokenizer_init=True)
 
-    def generate(requests: dict[str, Any]) -> tuple[Answers, dict[str, float]]:
+    def generate(requests: dict[str, Any]) -> tuple[Answers, Run]:
         assert llm.reset_prefix_cache()
         prompts = [{"prompt_token_ids": prompt} for prompt in requests["prompts"]]
         params = [
             vllm.SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True, detokenize=False)
             for max_tokens in requests["max_tokens"]
         ]
-        started = time.perf_counter()
-        outputs = llm.generate(prompts, params, use_tqdm=False)
-        seconds = time.perf_counter() - started
-        return [list(output.outputs[0].token_ids) for output in outputs], {"seconds": seconds}
+        with stopwatch() as run:
+            outputs = llm.generate(prompts, params, use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs], run
 
     answer_job(job, {"vllm": vllm.__version__, "torch": torch.__version__}, generate)
 

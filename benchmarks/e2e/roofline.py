@@ -82,7 +82,6 @@ class StepMeter:
         stats = self._llm.stats
         floor_s = sum(step.floor_s(rates) for step in self._steps)
         return {
-            "seconds": seconds,
             "num_steps": len(self._steps),
             "sharing_ratio": stats.num_cached_tokens / stats.num_prompt_tokens,
             "flops": sum(step.flops for step in self._steps),
