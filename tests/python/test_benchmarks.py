@@ -145,6 +145,7 @@ def test_the_cpu_benchmark_checks_the_engine_and_names_a_peer_that_is_not_there(
     assert ours["settings"]["num_threads"] == 1
     assert ours["runs"][0]["num_steps"] == 512
     assert ours["runs"][0]["floor_s"] > 0
+    assert ours["runs"][0]["cpu_s"] > 0
     assert 0 < ours["runs"][0]["share_outside_model"] < 1
     assert vllm["not_measured"] == f"{no_python}: No such file or directory"
     assert "throughput_tok_s" not in vllm
