@@ -13,7 +13,7 @@ Run = dict[str, float]
 
 @contextmanager
 def stopwatch() -> Iterator[Run]:
-    """Sets `seconds` and `cpu_s` at its end; where others want the cores too, the second says more."""
+    """Sets `seconds` and `cpu_s` at its end. Far fewer CPU seconds than threads allow: others wanted the cores too."""
     run: Run = {}
     started, cpu_s_before = time.perf_counter(), _cpu_s_of_tree()
     yield run
