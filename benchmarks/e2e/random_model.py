@@ -58,7 +58,7 @@ def write_random_model(folder: Path, shape: str, *, seed: int, device: str) -> N
         name = f"model-{number:05d}.safetensors"
         save_file(tensors, folder / name)
         weight_map.update(dict.fromkeys(tensors, name))
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 def _parts(config: dict[str, Any], generator: torch.Generator, device: str) -> Any:

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import blendserve as bs
-import numpy as np
 import torch
+from greedy_answers import ReferenceAnswers, checked_requests
+from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
-
-NUM_CHECKED = 8
 
 
 def main() -> None:
@@ -74,57 +73,35 @@ def describe(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def make_workload(scale: float, vocab_size: int) -> tuple[list[np.ndarray], list[bs.SamplingParams]]:
-    rng = np.random.default_rng(0)
-    shared = rng.integers(0, vocab_size, 400)
-    prompts, params = [], []
-    for _ in range(int(100 * scale)):
-        prompts.append(np.concatenate([shared, rng.integers(0, vocab_size, 112)]))
-        params.append(bs.SamplingParams(temperature=0.0, max_tokens=32, ignore_eos=True))
-        prompts.append(rng.integers(0, vocab_size, 32))
-        params.append(bs.SamplingParams(temperature=0.0, max_tokens=512, ignore_eos=True))
-    return prompts, params
-
-
 def check(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Raises AssertionError where an answer differs from the reference's and is no near tie."""
-    prompts, _ = make_workload(NUM_CHECKED / 200, SHAPES[arguments.shape]["vocab_size"])
-    params = bs.SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True, logprobs=2)
-    answers = []
-    for attention in (arguments.attention, "torch_ref"):
-        llm = bs.LLM(folder, attention=attention, kv_memory="1GiB")
-        answers.append(llm.generate(prompts, params))
-    num_equal = 0
-    for got, expected in zip(*answers, strict=True):
-        assert got.logprobs is not None
-        assert expected.logprobs is not None
-        for position, (one, other) in enumerate(zip(got.logprobs, expected.logprobs, strict=True)):
-            if one.token_id != other.token_id:
-                gap = other.top[0][1] - other.top[1][1]
-                assert gap < arguments.tolerance, f"request {got.index} differs at {position}, gap {gap}"
-                break
-            num_equal += 1
-    return {"num_tokens_equal": num_equal, "num_tokens": sum(len(answer.token_ids) for answer in answers[0])}
+    requests = checked_requests(SHAPES[arguments.shape]["vocab_size"])
+    reference = ReferenceAnswers.of(folder, requests)
+    llm = bs.LLM(folder, attention=arguments.attention, kv_memory="1GiB")
+    answers = [output.token_ids for output in llm.generate(requests.prompts, requests.params())]
+    return {
+        "num_tokens_equal": reference.num_equal_tokens(answers, arguments.tolerance),
+        "num_tokens": sum(requests.max_tokens),
+    }
 
 
 def measure(folder: str, schedule: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts, params = make_workload(arguments.scale, SHAPES[arguments.shape]["vocab_size"])
-    num_tokens = sum(len(prompt) + (param.max_tokens or 0) for prompt, param in zip(prompts, params, strict=True))
+    requests = GreedyRequests.mixed(2 * int(100 * arguments.scale), SHAPES[arguments.shape]["vocab_size"])
     seconds = []
     for _ in range(arguments.repeats):
         llm = bs.LLM(folder, schedule=schedule, attention=arguments.attention)
         started = time.perf_counter()
-        outputs = llm.generate(prompts, params)
+        outputs = llm.generate(requests.prompts, requests.params())
         seconds.append(time.perf_counter() - started)
-        assert sum(len(o.prompt_token_ids) + len(o.token_ids) for o in outputs) == num_tokens
+        assert sum(len(o.prompt_token_ids) + len(o.token_ids) for o in outputs) == requests.num_tokens
         stats = llm.stats
         del llm
     return {
         "schedule": schedule,
-        "num_requests": len(prompts),
-        "num_tokens": num_tokens,
+        "num_requests": len(requests.prompts),
+        "num_tokens": requests.num_tokens,
         "seconds": seconds,
-        "throughput_tok_s": num_tokens / statistics.median(seconds),
+        "throughput_tok_s": requests.num_tokens / statistics.median(seconds),
         "sharing_ratio": stats.num_cached_tokens / stats.num_prompt_tokens,
         "steps": stats.num_steps,
         "preemptions": stats.num_preemptions,

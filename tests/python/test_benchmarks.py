@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny_models import build_tokenizer
+from blendserve.models import read_config
+from tiny_models import build_llama, build_tokenizer
 
 CORE = Path(__file__).parents[2] / "benchmarks" / "core"
 PREPROCESS = CORE / "preprocess.py"
 REAL_TRACES = CORE / "real_traces.py"
+E2E = CORE.parent / "e2e"
 
 
 def run_preprocess(out: Path, *arguments: str) -> dict[str, Any]:
@@ -128,3 +131,42 @@ def test_the_experiments_of_the_paper_run_are_checked_and_are_written_as_they_go
     assert {run["schedule"] for run in runs} == {"dfs", "random", "paper", "blend"}
     assert all(0 < run["practical_optimal_fraction"] <= 1 for run in runs)
     assert done.stdout.count("\n") == 1 + len(runs)
+
+
+def test_the_cpu_benchmark_checks_the_engine_and_names_a_peer_that_is_not_there(tmp_path: Path) -> None:
+    out, no_python = tmp_path / "out.json", tmp_path / "none" / "python"
+    command = [sys.executable, str(E2E / "cpu_throughput.py"), "--scale", "0.01", "--threads", "1", "--peers", "vllm"]
+    done = subprocess.run(
+        [*command, "--vllm-python", str(no_python), "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ours, vllm = json.loads(out.read_text())["results"]
+    assert ours["num_tokens_equal_to_reference"] == 8 * 24
+    assert ours["settings"]["num_threads"] == 1
+    assert ours["runs"][0]["num_steps"] == 512
+    assert ours["runs"][0]["floor_s"] > 0
+    assert ours["runs"][0]["cpu_s"] > 0
+    assert 0 < ours["runs"][0]["share_outside_model"] < 1
+    assert vllm["not_measured"] == f"{no_python}: No such file or directory"
+    assert "throughput_tok_s" not in vllm
+
+
+def test_a_steps_work_counts_weights_once_and_shared_keys_and_values_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(E2E)
+    from roofline import Rates, step_work
+
+    model = read_config(
+        build_llama(tmp_path)
+    )  # hidden 64, MLP 160, vocabulary 384; 8 query and 2 KV heads of 8; 2 layers
+    decode_and_chunk = {"qo_lens": np.array([1, 4]), "kv_lens": np.array([100, 10])}
+    work = step_work(model, **decode_and_chunk, num_shared=16, num_logit_rows=1, itemsize=4)
+    layer, head = 64 * (2 * 64 + 2 * 16 + 3 * 160), 64 * 384
+    num_visible = 100 + (7 + 8 + 9 + 10)
+    assert work.flops == 2 * (2 * layer * 5 + 4 * 64 * num_visible) + 2 * head
+    assert work.num_bytes == 4 * (2 * (layer + 2 * 16 * (110 - 16)) + head)
+    assert work.floor_s(Rates(flops=1.0, bandwidth=1e9)) == work.flops
+    assert work.floor_s(Rates(flops=1e9, bandwidth=1.0)) == work.num_bytes
+    without_logits = step_work(model, **decode_and_chunk, num_shared=16, num_logit_rows=0, itemsize=4)
+    assert work.num_bytes - without_logits.num_bytes == 4 * head
