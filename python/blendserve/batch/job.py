@@ -61,10 +61,9 @@ class BatchJob:
                 observer.phase("loading the model")
                 needed = kv_tokens_needed(prepared, model_config, self.config.block_size)
                 llm = LLM.for_job(model_dir, self.config, tokenizer, kv_tokens_needed=needed)
-                queue = list(_answerable(prepared, llm.engine.limits, tally))
                 if self.config.schedule in PLANNED_SCHEDULES:
                     observer.phase("planning")
-                llm.engine.add([queued.request for queued in queue])
+                queue = _queue(llm, prepared, tally)
                 observer.phase("answering")
                 run_started = time.monotonic()
                 _answer(llm, queue, tally, observer, self._model_name(model_dir))
@@ -137,8 +136,14 @@ def _answerable(prepared: Iterable[TokenizedRow], limits: RequestLimits, tally: 
             yield _Queued(row, request, request.params.n * (len(request.prompt_token_ids) + max_new_tokens))
 
 
+def _queue(llm: LLM, prepared: Sequence[TokenizedRow], tally: _Tally) -> list[_Queued]:
+    """What the engine is given, in its order: all that can be answered, at once."""
+    queue = list(_answerable(prepared, llm.engine.limits, tally))
+    llm.engine.add([queued.request for queued in queue])
+    return queue
+
+
 def _answer(llm: LLM, queue: Sequence[_Queued], tally: _Tally, observer: JobObserver, default_model_name: str) -> None:
-    """`queue` is what the engine was given, in its order."""
     total_work = sum(queued.work for queued in queue)
     work_given_up = 0
     while (outputs := llm.engine.step()) is not None:
