@@ -70,7 +70,7 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
                                               const std::optional<std::string>& schedule, std::uint64_t seed,
                                               const std::optional<py::array>& max_new_tokens,
                                               const std::vector<Token>& stop_token_ids, const std::string& execution,
-                                              const std::vector<std::int32_t>& first_rows) {
+                                              const std::vector<std::int32_t>& first_rows, bool adds_requests) {
   BlendConfig blend;
   blend.execution = execution_named(execution);
   blend.first_rows = first_rows;
@@ -81,12 +81,12 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   config.max_batch_requests = max_batch_requests;
   config.max_chunk_tokens = max_chunk_tokens.value_or(config.max_chunk_tokens);
   config.max_prompt_logits = max_prompt_logits.value_or(config.max_prompt_logits);
+  if ((plan.is_none() || !adds_requests) && (max_new_tokens || !stop_token_ids.empty())) {
+    throw InvalidInput(
+        "max_new_tokens and stop_token_ids belong to the requests of a plan that are added with it; give them to "
+        "add_request");
+  }
   if (plan.is_none()) {
-    if (max_new_tokens || !stop_token_ids.empty()) {
-      throw InvalidInput(
-          "max_new_tokens and stop_token_ids belong to the requests of a plan; without one give them to "
-          "add_request");
-    }
     return std::make_unique<StepScheduler>(config, baseline_named(schedule.value_or("fcfs"), seed));
   }
   config.validate();
@@ -94,6 +94,7 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   const std::string name = schedule.value_or("paper");
   auto scheduler = std::make_unique<StepScheduler>(
       config, planned_policy(planned, name, static_cast<double>(num_blocks * block_size), seed, blend));
+  if (!adds_requests) return scheduler;
   const py::array limits = max_new_tokens ? *max_new_tokens : plan.attr("max_new_tokens").cast<py::array>();
   add_planned_requests(*scheduler, *planned.tree, span_of<std::int32_t>(limits, "max_new_tokens"),
                        scheduler->add_stop_set(stop_token_ids));
@@ -174,13 +175,17 @@ void register_step_plan(py::module_& m) {
 
 void register_stats(py::module_& m) {
   py::class_<SchedulerStats>(m, "SchedulerStats", "Counts since construction; docs/metrics.md defines them.")
+      .def(py::init<>())
       .def_readonly("num_steps", &SchedulerStats::num_steps)
       .def_readonly("num_prompt_tokens", &SchedulerStats::num_prompt_tokens)
       .def_readonly("num_cached_tokens", &SchedulerStats::num_cached_tokens)
       .def_readonly("num_output_tokens", &SchedulerStats::num_output_tokens)
       .def_readonly("num_recomputed_tokens", &SchedulerStats::num_recomputed_tokens)
       .def_readonly("num_preemptions", &SchedulerStats::num_preemptions)
-      .def_readonly("num_finished", &SchedulerStats::num_finished);
+      .def_readonly("num_finished", &SchedulerStats::num_finished)
+      .def(
+          "__add__", [](SchedulerStats sum, const SchedulerStats& other) { return sum += other; }, py::arg("other"),
+          "The counts of two schedulers together.");
 }
 
 }  // namespace
@@ -199,7 +204,7 @@ void register_scheduler(py::module_& m) {
            py::arg("max_chunk_tokens") = py::none(), py::arg("max_prompt_logits") = py::none(),
            py::arg("schedule") = py::none(), py::arg("seed") = 0, py::arg("max_new_tokens") = py::none(),
            py::arg("stop_token_ids") = std::vector<Token>{}, py::arg("execution") = "overlapped",
-           py::arg("first_rows") = std::vector<std::int32_t>{},
+           py::arg("first_rows") = std::vector<std::int32_t>{}, py::arg("adds_requests") = true,
            "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
            "a step, of one request at most max_chunk_tokens, and at most max_prompt_logits rows that score prompts "
            "(None: no such limit). schedule is fcfs (default), "
@@ -208,7 +213,8 @@ void register_scheduler(py::module_& m) {
            "paper, its dual scanner, or blend, which paces its steps for overlapped or sequential execution and runs "
            "first_rows (the length samples) before all others. They end at one of stop_token_ids or after "
            "max_new_tokens (int32 [n], 0: as many "
-           "as the KV cache has room for; default plan.max_new_tokens).")
+           "as the KV cache has room for; default plan.max_new_tokens). Without adds_requests they are added by the "
+           "caller, before all others and before the first step: each with limits of its own, by add_requests.")
       .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
            "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")
       .def(

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "policy/all_arrived.h"
 
 namespace blendserve {
 namespace {
@@ -209,7 +210,7 @@ double BlendPolicy::compute_side_tokens(double tokens_per_step) const {
 }
 
 std::optional<RequestId> BlendPolicy::next(const SchedulerView& view) {
-  BLENDSERVE_ASSERT(states_.size() >= leaves_.size());
+  require_all_arrived(plan_->num_requests(), states_.size());
   offered_memory_side_ = false;
   auto id = next_preempted(view);
   if (!id) id = next_of_memory_side(view);

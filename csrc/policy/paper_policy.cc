@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "policy/all_arrived.h"
 
 namespace blendserve {
 
@@ -43,7 +44,7 @@ std::int32_t PaperPolicy::blended_budget() const {
 }
 
 std::optional<RequestId> PaperPolicy::next(const SchedulerView& view) {
-  BLENDSERVE_ASSERT(states_.size() >= sides_.size());
+  require_all_arrived(plan_->num_requests(), states_.size());
   while (!preempted_.empty() && state(preempted_.back().id) != State::kPreempted) preempted_.pop_back();
   if (!preempted_.empty() && view.has_room_for(preempted_.back().num_tokens)) return preempted_.back().id;
   if (scan_.is_exhausted()) return next_unplanned();

@@ -11,6 +11,17 @@
 
 namespace blendserve {
 
+SchedulerStats& SchedulerStats::operator+=(const SchedulerStats& other) {
+  num_steps += other.num_steps;
+  num_prompt_tokens += other.num_prompt_tokens;
+  num_cached_tokens += other.num_cached_tokens;
+  num_output_tokens += other.num_output_tokens;
+  num_recomputed_tokens += other.num_recomputed_tokens;
+  num_preemptions += other.num_preemptions;
+  num_finished += other.num_finished;
+  return *this;
+}
+
 StepScheduler::StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy)
     : config_((config.validate(), config)), policy_(std::move(policy)), cache_(config.num_blocks, config.block_size) {}
 

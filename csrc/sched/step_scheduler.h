@@ -25,6 +25,8 @@ struct SchedulerStats {
   std::int64_t num_recomputed_tokens = 0;  // computed again after a preemption
   std::int64_t num_preemptions = 0;
   std::int64_t num_finished = 0;
+
+  SchedulerStats& operator+=(const SchedulerStats& other);
 };
 
 // The mechanics of continuous batching: admission against the KV cache, chunked prefill, decode, preemption. What runs

@@ -9,12 +9,14 @@ from typing import Literal, get_args
 
 from blendserve.errors import UserError
 
-__all__ = ["Device", "Dtype", "EngineConfig", "Schedule", "WeightDtype", "parse_size"]
+__all__ = ["PLANNED_SCHEDULES", "Device", "Dtype", "EngineConfig", "Schedule", "WeightDtype", "parse_size"]
 
-Schedule = Literal["fcfs", "random", "dfs"]
+Schedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
+
+PLANNED_SCHEDULES: tuple[Schedule, ...] = ("blend", "paper")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -35,7 +37,8 @@ def parse_size(size: int | str) -> int:
 class EngineConfig:
     """Every field is checked on construction; a bad value raises `UserError`. None and "auto" are decided by `resolve`.
 
-    schedule: the order requests are admitted in: fcfs (as given), random (by seed), dfs (along shared prefixes).
+    schedule: the order requests are admitted in: fcfs (as given), random (by seed), dfs (along shared prefixes), or by
+        a plan of the job: blend (docs/blend.md), paper (BlendServe as published).
     device, dtype: where the model runs, and in what; on a CPU auto is float32.
     weight_dtype: how the CPU engine keeps the matrices of the layers, which it computes with in float32; auto is dtype.
     kv_memory: bytes of KV cache, or a string such as "4GiB".

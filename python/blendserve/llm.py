@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
-from blendserve.config import Device, Dtype, EngineConfig, Schedule, WeightDtype
-from blendserve.engine import Engine, EngineRequest
+from blendserve.config import PLANNED_SCHEDULES, Device, Dtype, EngineConfig, Schedule, WeightDtype
+from blendserve.engine import Engine, EngineRequest, JobPlanner
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
@@ -26,7 +26,8 @@ class LLM:
 
     Args:
         model: a folder in the Hugging Face format, a .gguf file, or None for the default model.
-        The others are the fields of `EngineConfig`.
+        The others are the fields of `EngineConfig`. Under a planned schedule each list of prompts that finds the model
+        idle is a job with a plan, and a prefix cache, of its own.
 
     Raises:
         UserError: an argument or the model can't be used.
@@ -77,6 +78,7 @@ class LLM:
         self.tokenizer = tokenizer
         self.model_config = read_config(model_dir)
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
+        planner = JobPlanner.of(model_dir, self.config) if self.config.schedule in PLANNED_SCHEDULES else None
         model = load_model(
             model_dir,
             self.model_config,
@@ -87,7 +89,7 @@ class LLM:
         )
         decode = None if tokenizer is None else tokenizer.decode
         runner = ModelRunner(model, self.config)
-        self.engine = Engine(runner, self.config, self.model_config.eos_token_ids, decode)
+        self.engine = Engine(runner, self.config, self.model_config.eos_token_ids, decode, planner)
         self._undelivered: dict[int, RequestOutput] = {}  # finished while another stream drove the engine, by index
 
     @property

@@ -10,13 +10,29 @@ import torch
 from blendserve.config import EngineConfig, Schedule, WeightDtype, parse_size
 from blendserve.errors import UserError
 from blendserve.models import ModelShape
+from blendserve.specs import DeviceSpec
 
-__all__ = ["ResolvedConfig", "kv_bytes_per_token", "resolve"]
+__all__ = ["ResolvedConfig", "device_spec", "kv_bytes_per_token", "resolve"]
 
 _CPU_KV_SHARE = 0.25  # of free memory
 _GPU_SHARE, _GPU_RESERVE = 0.9, 2 * 10**9  # the KV capacity rule of docs/metrics.md
 _PROMPT_LOGITS_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of a step's logits that score prompts
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# GPUs as their driver calls them, and as the performance model does.
+_GPUS = {
+    "NVIDIA A100-SXM4-80GB": "a100-sxm-80gb",
+    "NVIDIA A100-SXM4-40GB": "a100-sxm-40gb",
+    "NVIDIA A100 80GB PCIe": "a100-pcie-80gb",
+    "NVIDIA H100 80GB HBM3": "h100-sxm-80gb",
+    "NVIDIA H100 PCIe": "h100-pcie-80gb",
+    "NVIDIA H200": "h200-sxm-141gb",
+    "NVIDIA B200": "b200-sxm-180gb",
+    "NVIDIA L40S": "l40s-48gb",
+    "NVIDIA L4": "l4-24gb",
+    "NVIDIA GeForce RTX 4090": "rtx-4090-24gb",
+    "NVIDIA GeForce RTX 3090": "rtx-3090-24gb",
+}
+_OTHER_GPU = "a100-sxm-80gb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +104,13 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         max_prompt_logits=max(1, _PROMPT_LOGITS_BYTES[device.type] // (model.vocab_size * torch.float32.itemsize)),
         seed=config.seed,
     )
+
+
+def device_spec(device: torch.device) -> DeviceSpec:
+    """What the performance model knows of a device; of a GPU that it has no figures of, an A100's."""
+    if device.type == "cpu":
+        return DeviceSpec.named("cpu")
+    return DeviceSpec.named(_GPUS.get(torch.cuda.get_device_name(device), _OTHER_GPU))
 
 
 def _with_watermark(num_blocks: int) -> int:

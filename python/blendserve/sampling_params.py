@@ -93,6 +93,11 @@ class SamplingParams:
         """Whether the most likely token is always taken, so that the seed has no effect."""
         return self.temperature == 0.0 or self.top_k == 1
 
+    def forces_length(self, limit: int) -> bool:
+        """Whether an answer of at most `limit` tokens has exactly so many, whatever the model says."""
+        never_stops = self.ignore_eos and not self.stop and not self.stop_token_ids
+        return limit <= 1 or never_stops or self.min_tokens >= limit
+
     def _check_lengths(self) -> None:
         if self.max_tokens == 0 and self.prompt_logprobs is None:
             raise _refused("max_tokens", 0, "at least 1, or give prompt_logprobs to have the prompt alone scored")

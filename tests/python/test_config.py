@@ -46,7 +46,7 @@ def test_a_size_that_is_no_positive_number_of_bytes_is_refused(size: Any) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule": "lifo"}, "schedule is 'lifo'; it must be one of fcfs, random, dfs"),
+        ({"schedule": "lifo"}, "schedule is 'lifo'; it must be one of blend, paper, dfs, random, fcfs"),
         ({"schedule": None}, "schedule is None; it must be one of"),
         ({"schedule": ["fcfs"]}, r"schedule is \['fcfs'\]; it must be one of"),
         ({"device": "tpu"}, "device is 'tpu'; it must be one of auto, cpu, cuda"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blendserve.batch.progress import JobObserver, JobProgress, JobSummary
 from blendserve.batch.tokenize import TokenizedRow, kv_tokens_needed, tokenize_rows
-from blendserve.config import EngineConfig
+from blendserve.config import PLANNED_SCHEDULES, EngineConfig
 from blendserve.engine import EngineRequest, RequestLimits
 from blendserve.errors import RequestError
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows, row_ids
@@ -61,9 +61,12 @@ class BatchJob:
                 observer.phase("loading the model")
                 needed = kv_tokens_needed(prepared, model_config, self.config.block_size)
                 llm = LLM.for_job(model_dir, self.config, tokenizer, kv_tokens_needed=needed)
+                if self.config.schedule in PLANNED_SCHEDULES:
+                    observer.phase("planning")
+                queue = _queue(llm, prepared, tally)
                 observer.phase("answering")
                 run_started = time.monotonic()
-                _answer(llm, prepared, tally, observer, self._model_name(model_dir))
+                _answer(llm, queue, tally, observer, self._model_name(model_dir))
         return JobSummary.of(
             None if llm is None else llm.stats,
             num_rows=len(rows),
@@ -71,6 +74,7 @@ class BatchJob:
             num_failed=tally.num_failed,
             num_kept=writer.num_completed,
             setup_s=run_started - started,
+            planning_s=0.0 if llm is None else llm.engine.planning_s,
             run_s=time.monotonic() - run_started,
         )
 
@@ -133,11 +137,14 @@ def _answerable(prepared: Iterable[TokenizedRow], limits: RequestLimits, tally: 
             yield _Queued(row, request, request.params.n * (len(request.prompt_token_ids) + max_new_tokens))
 
 
-def _answer(
-    llm: LLM, prepared: Sequence[TokenizedRow], tally: _Tally, observer: JobObserver, default_model_name: str
-) -> None:
+def _queue(llm: LLM, prepared: Sequence[TokenizedRow], tally: _Tally) -> list[_Queued]:
+    """What the engine is given, in its order: all that can be answered, at once."""
     queue = list(_answerable(prepared, llm.engine.limits, tally))
     llm.engine.add([queued.request for queued in queue])
+    return queue
+
+
+def _answer(llm: LLM, queue: Sequence[_Queued], tally: _Tally, observer: JobObserver, default_model_name: str) -> None:
     total_work = sum(queued.work for queued in queue)
     work_given_up = 0
     while (outputs := llm.engine.step()) is not None:

@@ -32,7 +32,9 @@ class JobObserver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """How a job ended; docs/metrics.md defines every field. Seconds are of wall time, `run_s` of the step loop."""
+    """How a job ended; docs/metrics.md defines every field. Seconds are of wall time, `run_s` of the step loop,
+    `planning_s` a part of `setup_s`.
+    """
 
     num_rows: int
     num_answered: int
@@ -47,6 +49,7 @@ class JobSummary:
     sharing_ratio: float
     throughput_tok_s: float
     setup_s: float
+    planning_s: float
     run_s: float
 
     @classmethod
@@ -59,6 +62,7 @@ class JobSummary:
         num_failed: int,
         num_kept: int,
         setup_s: float,
+        planning_s: float,
         run_s: float,
     ) -> JobSummary:
         """`stats` is None for a job in which nothing had to run."""
@@ -79,5 +83,6 @@ class JobSummary:
             sharing_ratio=cached_tokens / prompt_tokens if prompt_tokens else 0.0,
             throughput_tok_s=(prompt_tokens + output_tokens) / run_s if stats else 0.0,
             setup_s=setup_s,
+            planning_s=planning_s,
             run_s=run_s,
         )

@@ -23,7 +23,7 @@ def tokenize_rows(
             yield item
         else:
             row, token_ids = item
-            yield row, EngineRequest(token_ids, row.params, row.custom_id)
+            yield row, EngineRequest(token_ids, row.params, row.custom_id, row.expected_output_tokens)
 
 
 def kv_tokens_needed(rows: Sequence[TokenizedRow], model: ModelShape, block_size: int) -> int:

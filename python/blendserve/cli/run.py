@@ -37,7 +37,9 @@ def run(
             help="A Hugging Face model folder or a GGUF file [default: smollm2-135m-instruct].",
         ),
     ] = None,
-    schedule: Annotated[str, typer.Option(help="Order of the requests: dfs, random or fcfs.")] = "dfs",
+    schedule: Annotated[
+        str, typer.Option(help="Order of the requests: dfs, random or fcfs, or by a plan of the job: blend or paper.")
+    ] = "dfs",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     weight_dtype: Annotated[
@@ -101,12 +103,14 @@ def _write_metrics(path: str, figures: dict[str, Any]) -> None:
 
 def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     kept = f", {figures['num_kept']} kept from an earlier run" if figures["num_kept"] else ""
+    planning = f", {figures['planning_s']:.1f} s of it planning" if figures["planning_s"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
         "output tokens": f"{figures['output_tokens']:,}",
         "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
-        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps, after {figures['setup_s']:.1f} s of set-up",
+        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps, after {figures['setup_s']:.1f} s of set-up"
+        + planning,
         "preemptions": f"{figures['preemptions']}, {figures['recomputed_tokens']:,} tokens computed again",
         "results": "stdout" if output_path == "-" else output_path,
     }

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from blendserve.engine.engine import Engine
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.engine.job_planner import JobPlanner
 
-__all__ = ["Engine", "EngineRequest", "RequestLimits"]
+__all__ = ["Engine", "EngineRequest", "JobPlanner", "RequestLimits"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
+from blendserve.engine.arrivals import Arrivals, num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.engine.job_planner import JobPlanner, PlannedJob
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
-from blendserve.random_keys import stream_key
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
 from blendserve.sampling_params import SamplingParams
@@ -34,11 +36,18 @@ class _Job:
 class Engine:
     """Drives one model. `step()` is the whole of it: schedule, run, sample, update.
 
-    `decode` turns token ids into text, None for a model without a tokenizer. One thread at a time may use it.
+    `decode` turns token ids into text, None for a model without a tokenizer. With a `planner`, which the planned
+    schedules need, the requests that an idle engine is given are a job: it is planned, and has a scheduler, and so a
+    prefix cache, of its own. Requests that come while it runs are answered after it. One thread at a time may use it.
     """
 
     def __init__(
-        self, runner: ModelRunner, config: ResolvedConfig, eos_token_ids: Sequence[int], decode: Decode | None
+        self,
+        runner: ModelRunner,
+        config: ResolvedConfig,
+        eos_token_ids: Sequence[int],
+        decode: Decode | None,
+        planner: JobPlanner | None = None,
     ) -> None:
         self._runner = runner
         self._config = config
@@ -46,15 +55,10 @@ class Engine:
         self._limits = RequestLimits.of(
             runner.model_config, kv_capacity=config.kv_capacity, has_tokenizer=decode is not None
         )
-        self._scheduler = StepScheduler(
-            num_blocks=config.num_blocks,
-            block_size=config.block_size,
-            max_batch_tokens=config.max_batch_tokens,
-            max_batch_requests=config.max_batch_requests,
-            max_prompt_logits=config.max_prompt_logits,
-            schedule=config.schedule,
-            seed=config.seed % 2**64,
-        )
+        self._planner = planner
+        self._planning_s = 0.0
+        self._scheduler = self._scheduler_of(None)
+        self._past_stats = SchedulerStats()
         self._sampling = SamplingTable()
         self._sampler = Sampler(self._sampling)
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
@@ -72,7 +76,13 @@ class Engine:
 
     @property
     def stats(self) -> SchedulerStats:
-        return self._scheduler.stats
+        """Counts since construction."""
+        return self._past_stats + self._scheduler.stats
+
+    @property
+    def planning_s(self) -> float:
+        """Seconds spent on plans since construction."""
+        return self._planning_s
 
     def add(self, requests: Sequence[EngineRequest]) -> range:
         """Queue requests; returns their indices, by which their `RequestOutput`s are known.
@@ -80,22 +90,19 @@ class Engine:
         Raises:
             RequestError: one of them can't be answered; none is queued.
         """
-        max_new_tokens = [self._limits.max_new_tokens(request) for request in requests]
+        arrivals = Arrivals.of(requests, self._limits)
         end_ids = [self._end_ids(request.params) for request in requests]
-        params = [request.params for request in requests]
-        num_choices = np.array([each.n for each in params], dtype=np.int64)
-        prompts = [request.prompt_token_ids for request in requests for _ in range(request.params.n)]
+        if self._planner is not None and requests and not self._jobs:
+            self._begin_planned_job(self._planner, arrivals)
         first_id = self._scheduler.num_requests
-        self._sampling.set(
-            np.arange(first_id, first_id + len(prompts)),
-            **_sampling_columns(requests, num_choices, self._config.seed),
-        )
+        row_ids = np.arange(first_id, first_id + arrivals.num_rows)
+        self._sampling.set(row_ids, **arrivals.sampling_columns(requests, self._config.seed))
         self._scheduler.add_requests(
-            np.concatenate([np.empty(0, np.int32), *prompts]).astype(np.int32, copy=False),
-            np.cumsum([0, *map(len, prompts)], dtype=np.int64),
-            np.repeat(np.array(max_new_tokens, dtype=np.int32), num_choices),
-            np.repeat(np.array([self._scheduler.add_stop_set(ids) for ids in end_ids], dtype=np.int32), num_choices),
-            np.repeat(np.array([_count(each.prompt_logprobs) for each in params], dtype=np.int32), num_choices),
+            arrivals.tokens,
+            arrivals.offsets,
+            arrivals.max_new_tokens,
+            arrivals.by_row((self._scheduler.add_stop_set(ids) for ids in end_ids), np.int32),
+            arrivals.by_row((num_logprobs(request.params.prompt_logprobs) for request in requests), np.int32),
         )
         indices = range(self._num_jobs, self._num_jobs + len(requests))
         self._num_jobs += len(requests)
@@ -126,6 +133,30 @@ class Engine:
         for request_id in matched:
             self._scheduler.stop(request_id)
         return self._collect(np.union1d(finished, np.array(matched, dtype=np.int32)))
+
+    def _begin_planned_job(self, planner: JobPlanner, arrivals: Arrivals) -> None:
+        """The scheduler's next requests are `arrivals`."""
+        started = time.perf_counter()
+        scheduler = self._scheduler_of(planner.plan(arrivals))
+        self._planning_s += time.perf_counter() - started
+        self._past_stats += self._scheduler.stats
+        self._scheduler = scheduler
+
+    def _scheduler_of(self, job: PlannedJob | None) -> StepScheduler:
+        config = self._config
+        return StepScheduler(
+            None if job is None else job.plan,
+            num_blocks=config.num_blocks,
+            block_size=config.block_size,
+            max_batch_tokens=config.max_batch_tokens,
+            max_batch_requests=config.max_batch_requests,
+            max_prompt_logits=config.max_prompt_logits,
+            schedule="fcfs" if job is None and self._planner is not None else config.schedule,
+            seed=config.seed % 2**64,
+            execution="sequential",
+            first_rows=[] if job is None else job.first_rows,
+            adds_requests=False,
+        )
 
     def _run(self, plan: StepPlan) -> SampledTokens:
         if len(plan.prompt_logit_rows) == 0 and not self._sampling.needs_logits(plan.sample_ids):
@@ -188,31 +219,3 @@ class Engine:
     def _prompt_logprobs(self, job: _Job) -> tuple[TokenLogprob | None, ...] | None:
         scores = self._prompt_scores.finish(job.first_id)
         return None if scores is None else (None, *token_logprobs(job.request.prompt_token_ids[1:], scores))
-
-
-def _count(num_logprobs: int | None) -> int:
-    return -1 if num_logprobs is None else num_logprobs
-
-
-def _sampling_columns(
-    requests: Sequence[EngineRequest], num_choices: NDArray[np.int64], job_seed: int
-) -> dict[str, NDArray[np.generic]]:
-    """The columns of a `SamplingTable` for every choice of every request."""
-    params = [request.params for request in requests]
-
-    def column(values: Iterable[float], dtype: type[np.generic]) -> NDArray[np.generic]:
-        return np.repeat(np.array(list(values), dtype=dtype), num_choices)
-
-    keys = [
-        stream_key(request_seed=request.params.seed, job_seed=job_seed, name=request.name, choice=choice)
-        for request in requests
-        for choice in range(request.params.n)
-    ]
-    return {
-        "temperature": column((0.0 if p.greedy else p.temperature for p in params), np.float32),
-        "top_p": column((p.top_p for p in params), np.float32),
-        "top_k": column((p.top_k for p in params), np.int32),
-        "min_p": column((p.min_p for p in params), np.float32),
-        "num_logprobs": column((_count(p.logprobs) for p in params), np.int32),
-        "key": np.array(keys, dtype=np.uint64),
-    }

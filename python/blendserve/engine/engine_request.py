@@ -16,11 +16,14 @@ __all__ = ["EngineRequest", "RequestLimits"]
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """`prompt_token_ids` int32 [p]. `name` keys its random numbers, together with the job's seed (its custom_id)."""
+    """`prompt_token_ids` int32 [p]. `name` keys its random numbers, together with the job's seed (its custom_id).
+    `expected_output_tokens` is a hint for the plan, never a limit.
+    """
 
     prompt_token_ids: NDArray[np.int32]
     params: SamplingParams
     name: str
+    expected_output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

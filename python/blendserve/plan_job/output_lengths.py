@@ -42,7 +42,7 @@ def known_output_len(row: BatchRequest) -> tuple[float, LengthSource | None]:
         return float(limit), "forced"
     if row.expected_output_tokens is not None:
         return float(min(row.expected_output_tokens, limit)), "hint"
-    if params.ignore_eos and params.max_tokens is not None and not (params.stop or params.stop_token_ids):
+    if params.max_tokens is not None and params.forces_length(limit):
         return float(limit), "forced"
     return UNKNOWN, None
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from blendserve._core import CostModel, PrefixTree, __version__
-from blendserve.config import parse_size
+from blendserve.config import PLANNED_SCHEDULES, Schedule, parse_size
 from blendserve.errors import UserError
 from blendserve.simulation.replica import BLOCK_SIZE, Replica, ReplicaRun, RunSettings
 from blendserve.simulation.results import BoundFigures, SimulatedRun, SimulationReport, WorkloadFigures
@@ -18,15 +18,12 @@ from blendserve.simulation.workload_sums import TraceSums, reachable_tokens
 from blendserve.specs import DeviceSpec, ModelSpec, with_kv_memory
 from blendserve.traces import Trace
 
-__all__ = ["DEFAULT_SCHEDULES", "EXECUTIONS", "SCHEDULES", "Execution", "SimulatedSchedule", "simulate"]
+__all__ = ["DEFAULT_SCHEDULES", "EXECUTIONS", "SCHEDULES", "Execution", "simulate"]
 
-SimulatedSchedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Execution = Literal["overlapped", "sequential"]
-SCHEDULES: tuple[SimulatedSchedule, ...] = get_args(SimulatedSchedule)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
-DEFAULT_SCHEDULES: tuple[SimulatedSchedule, ...] = ("dfs", "paper", "blend")
-
-_PLANNED_SCHEDULES = ("blend", "paper")
+DEFAULT_SCHEDULES: tuple[Schedule, ...] = ("dfs", "paper", "blend")
 
 
 def simulate(
@@ -34,7 +31,7 @@ def simulate(
     *,
     model: ModelSpec,
     device: DeviceSpec,
-    schedules: SimulatedSchedule | Sequence[SimulatedSchedule] = DEFAULT_SCHEDULES,
+    schedules: Schedule | Sequence[Schedule] = DEFAULT_SCHEDULES,
     execution: Execution | Sequence[Execution] = "overlapped",
     lengths: Lengths = "sampled",
     dp: int = 1,
@@ -115,7 +112,7 @@ def simulate(
                 lengths=lengths,
                 workload=workload,
                 bound=bound,
-                preprocess_s=planned_s if schedule in _PLANNED_SCHEDULES else cut_s,
+                preprocess_s=planned_s if schedule in PLANNED_SCHEDULES else cut_s,
             )
         )
     return SimulationReport(

@@ -163,5 +163,5 @@ TEST_CASE("requests beyond the plan wait for it, cancelled ones are never offere
 TEST_CASE("the plan's requests have to arrive before the first step") {
   const TwoClasses job(2, 1);
   PaperPolicy policy(plan_of(job.prompts, job.lens), 1000);
-  CHECK_THROWS_AS(policy.next({}), InternalError);
+  CHECK_THROWS_AS(policy.next({}), InvalidInput);
 }

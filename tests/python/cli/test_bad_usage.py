@@ -104,8 +104,8 @@ def test_the_results_of_another_input_stay_as_they_are(good_job: Job) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--schedule", "blend", "schedule is 'blend'; it must be one of fcfs, random, dfs"),
-        ("--schedule", "", "schedule is ''; it must be one of fcfs, random, dfs"),
+        ("--schedule", "lifo", "schedule is 'lifo'; it must be one of blend, paper, dfs"),
+        ("--schedule", "", "schedule is ''; it must be one of blend, paper, dfs"),
         ("--dtype", "int8", "dtype is 'int8'; it must be one of auto, float32, bfloat16, float16"),
         ("--device", "tpu", "device is 'tpu'; it must be one of auto, cpu, cuda"),
         ("--max-batch-tokens", "0", "max_batch_tokens is 0; it must be a positive integer"),
@@ -260,7 +260,7 @@ def test_the_options_are_checked_before_the_engine_is_imported(tmp_path: Path) -
     """Importing torch takes seconds: a mistyped option is answered at once."""
     code = (
         "import sys; from blendserve.cli.main import app\n"
-        "try: app(['run', '-i', 'a', '-o', 'b', '--schedule', 'blend'])\n"
+        "try: app(['run', '-i', 'a', '-o', 'b', '--schedule', 'lifo'])\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -18,7 +18,7 @@ FAMILIES = ["llama", "gemma2", "qwen3"]  # of every kind of norm; windows and ca
 
 engine_settings = st.fixed_dictionaries(
     {
-        "schedule": st.sampled_from(["dfs", "random", "fcfs"]),
+        "schedule": st.sampled_from(["blend", "paper", "dfs", "random", "fcfs"]),
         "block_size": st.sampled_from([1, 3, 8, 16, 64]),
         "max_batch_tokens": st.integers(1, 600),
         "kv_memory": st.sampled_from(["1MiB", "8MiB"]),  # the first holds a part of the prompts only

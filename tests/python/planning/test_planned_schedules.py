@@ -242,6 +242,24 @@ def test_only_a_plan_has_requests_of_its_own() -> None:
         scheduler_of(plan_of([[1], []], [1, 1]))
 
 
+@pytest.mark.parametrize("schedule", ["paper", "blend"])
+def test_a_plans_requests_may_be_added_by_the_caller_all_of_them_before_the_first_step(schedule: str) -> None:
+    plan = JOB.plan()
+    scheduler = scheduler_of(plan, schedule=schedule, adds_requests=False)
+    tokens, offsets = arrays_of(JOB.prompts)
+    half, stop_sets = len(JOB.prompts) // 2, np.zeros(len(JOB.prompts), np.int32)
+    limits = plan.max_new_tokens
+    scheduler.add_requests(tokens, offsets[: half + 1], limits[:half], stop_sets[:half])
+    with pytest.raises(
+        ValueError, match="the plan has 60 requests, and 30 were added; add all of them before the first"
+    ):
+        scheduler.schedule()
+    scheduler.add_requests(tokens, offsets[half:], limits[half:], stop_sets[half:])
+    assert run(scheduler) == run(scheduler_of(plan, schedule=schedule))
+    with pytest.raises(ValueError, match="stop_token_ids belong to the requests of a plan that are added with it"):
+        scheduler_of(plan, adds_requests=False, stop_token_ids=[1])
+
+
 def test_a_scheduler_may_go_while_a_step_is_in_flight() -> None:
     scheduler = scheduler_of(plan_of([[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 0, 0, 0, 0]], [1, 1]))
     step = scheduler.schedule()

@@ -1,0 +1,95 @@
+"""Requests as the scheduler takes them: flat arrays, each of a request's choices as a row of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.random_keys import stream_key
+
+__all__ = ["Arrivals", "num_logprobs"]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_UNKNOWN = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """n rows.
+
+    tokens, offsets: the prompt of row i is tokens[offsets[i]:offsets[i + 1]], int32 [T] and int64 [n + 1].
+    num_choices: int64 [num_requests], the rows of each request, which are neighbours.
+    max_new_tokens: int32 [n], what a row may generate.
+    output_lengths: float64 [n], what it is known or said to generate, -1 where nobody says.
+    is_hinted: bool [n], whether that is only said.
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    num_choices: NDArray[np.int64]
+    max_new_tokens: NDArray[np.int32]
+    output_lengths: NDArray[np.float64]
+    is_hinted: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, requests: Sequence[EngineRequest], limits: RequestLimits) -> Arrivals:
+        """Raises `RequestError` for a request that can't be answered."""
+        num_choices = np.array([request.params.n for request in requests], dtype=np.int64)
+        prompts = [request.prompt_token_ids for request in requests for _ in range(request.params.n)]
+        max_new_tokens = [limits.max_new_tokens(request) for request in requests]
+        told = [_told_length(request, limit) for request, limit in zip(requests, max_new_tokens, strict=True)]
+        return cls(
+            tokens=np.concatenate([np.empty(0, np.int32), *prompts]).astype(np.int32, copy=False),
+            offsets=np.cumsum([0, *map(len, prompts)], dtype=np.int64),
+            num_choices=num_choices,
+            max_new_tokens=np.repeat(np.array(max_new_tokens, dtype=np.int32), num_choices),
+            output_lengths=np.repeat(np.array([length for length, _ in told], dtype=np.float64), num_choices),
+            is_hinted=np.repeat(np.array([is_hint for _, is_hint in told], dtype=np.bool_), num_choices),
+        )
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.max_new_tokens)
+
+    def by_row(self, values: Iterable[float], dtype: type[_Scalar]) -> NDArray[_Scalar]:
+        """One value a request as one a row."""
+        return np.repeat(np.array(list(values), dtype=dtype), self.num_choices)
+
+    def sampling_columns(self, requests: Sequence[EngineRequest], job_seed: int) -> dict[str, NDArray[Any]]:
+        """The columns of a `SamplingTable`; `requests` are those that the rows were made of."""
+        params = [request.params for request in requests]
+        keys = [
+            stream_key(request_seed=request.params.seed, job_seed=job_seed, name=request.name, choice=choice)
+            for request in requests
+            for choice in range(request.params.n)
+        ]
+        return {
+            "temperature": self.by_row((0.0 if p.greedy else p.temperature for p in params), np.float32),
+            "top_p": self.by_row((p.top_p for p in params), np.float32),
+            "top_k": self.by_row((p.top_k for p in params), np.int32),
+            "min_p": self.by_row((p.min_p for p in params), np.float32),
+            "num_logprobs": self.by_row((num_logprobs(p.logprobs) for p in params), np.int32),
+            "key": np.array(keys, dtype=np.uint64),
+        }
+
+
+def num_logprobs(asked: int | None) -> int:
+    """As the core takes it: -1 for none."""
+    return -1 if asked is None else asked
+
+
+def _told_length(request: EngineRequest, limit: int) -> tuple[float, bool]:
+    """The length of the request's answer, and whether that is a hint.
+
+    To the planner every request has an answer, so one that asks for its prompt alone has 1.
+    """
+    if request.params.forces_length(limit):
+        return max(limit, 1), False
+    hint = request.expected_output_tokens
+    return (_UNKNOWN, False) if hint is None else (min(hint, limit), True)

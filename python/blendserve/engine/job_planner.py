@@ -1,0 +1,62 @@
+"""The plan of a job: the planner's answer to the requests that an engine is given at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blendserve._core import CostModel, PrefixTree, choose_samples
+from blendserve.engine.arrivals import Arrivals
+from blendserve.planning import Plan, plan
+from blendserve.resources import ResolvedConfig, device_spec
+from blendserve.specs import DeviceSpec, ModelSpec, with_kv_memory
+
+__all__ = ["JobPlanner", "PlannedJob"]
+
+_COST_MODEL_BLOCK = 16  # tokens; the performance model counts the KV cache in blocks of so many
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """`first_rows`: the length samples, which `blend` runs first."""
+
+    plan: Plan
+    first_rows: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlanner:
+    """Plans jobs for one model on one device, which has the engine's KV cache."""
+
+    model: ModelSpec
+    device: DeviceSpec
+    step_tokens: int
+    seed: int
+
+    @classmethod
+    def of(cls, model_dir: Path, config: ResolvedConfig) -> JobPlanner:
+        """Raises `ModelError` for a model that the performance model can't read."""
+        model = ModelSpec.from_hf(model_dir, weight_bytes=config.dtype.itemsize)
+        device = device_spec(config.device)
+        kv_tokens = max(config.kv_capacity, _COST_MODEL_BLOCK)
+        device = with_kv_memory(device, kv_tokens * CostModel(model, device).kv_bytes_per_token)
+        return cls(model, device, config.max_batch_tokens, config.seed % 2**64)
+
+    def plan(self, arrivals: Arrivals) -> PlannedJob:
+        """Hints are evidence for requests that share a prefix with theirs; lengths that are forced say nothing of
+        others.
+        """
+        tree = PrefixTree.build(arrivals.tokens, arrivals.offsets)
+        planned = plan(
+            tree,
+            output_lengths=arrivals.output_lengths,
+            evidence_weights=arrivals.is_hinted.astype(np.float64),
+            max_output_lengths=np.maximum(arrivals.max_new_tokens, 1),
+            model=self.model,
+            device=self.device,
+            step_tokens=self.step_tokens,
+        )
+        samples, _ = choose_samples(tree, seed=self.seed)
+        return PlannedJob(planned, samples[arrivals.output_lengths[samples] < 0].tolist())

@@ -1,0 +1,86 @@
+"""What the planner is told of a job, and of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from blendserve import LLM, SamplingParams
+from blendserve.engine import EngineRequest, RequestLimits
+from blendserve.engine.arrivals import Arrivals
+from blendserve.engine.job_planner import JobPlanner
+from blendserve.resources import device_spec
+from tiny_models import build_llama
+
+LIMITS = RequestLimits(context_len=100, kv_capacity=1000, vocab_size=384, has_tokenizer=True)
+STOPS: dict[str, Any] = {"ignore_eos": True, "stop": "x"}
+
+
+def request(*, hint: int | None = None, prompt_len: int = 3, **params: Any) -> EngineRequest:
+    return EngineRequest(np.arange(5, 5 + prompt_len, dtype=np.int32), SamplingParams(**params), "a", hint)
+
+
+@pytest.mark.parametrize(
+    ("told", "length", "is_hinted", "limit"),
+    [
+        (request(max_tokens=20), -1, False, 20),
+        (request(max_tokens=20, ignore_eos=True), 20, False, 20),
+        (request(max_tokens=500, ignore_eos=True), 97, False, 97),
+        (request(max_tokens=None, ignore_eos=True), 97, False, 97),
+        (request(max_tokens=20, **STOPS), -1, False, 20),
+        (request(max_tokens=20, min_tokens=20, **STOPS), 20, False, 20),
+        (request(max_tokens=1), 1, False, 1),
+        (request(max_tokens=0, prompt_logprobs=0), 1, False, 0),
+        (request(max_tokens=20, hint=7), 7, True, 20),
+        (request(max_tokens=20, hint=30), 20, True, 20),
+        (request(max_tokens=20, ignore_eos=True, hint=7), 20, False, 20),
+    ],
+)
+def test_an_answers_length_is_known_said_or_neither(
+    told: EngineRequest, length: float, is_hinted: bool, limit: int
+) -> None:
+    arrivals = Arrivals.of([told], LIMITS)
+    assert arrivals.output_lengths.tolist() == [length]
+    assert arrivals.is_hinted.tolist() == [is_hinted]
+    assert arrivals.max_new_tokens.tolist() == [limit]
+
+
+def test_every_choice_is_a_row_of_its_own() -> None:
+    arrivals = Arrivals.of([request(n=2, hint=4), request(prompt_len=1, max_tokens=1)], LIMITS)
+    assert arrivals.tokens.tolist() == [5, 6, 7, 5, 6, 7, 5]
+    assert arrivals.offsets.tolist() == [0, 3, 6, 7]
+    assert arrivals.output_lengths.tolist() == [4, 4, 1]
+    assert arrivals.by_row([8, 9], np.int32).tolist() == [8, 8, 9]
+
+
+def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_path: Path) -> None:
+    config = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", max_batch_tokens=64).config
+    planner = JobPlanner.of(tmp_path, config)
+    assert planner.device.kv_memory_bytes == 2**20
+    assert planner.model.weight_bytes == planner.model.kv_bytes == 4
+    known, unknown = request(max_tokens=20, ignore_eos=True), request(max_tokens=20, prompt_len=9)
+    job = planner.plan(Arrivals.of([known, unknown, known], LIMITS))
+    assert job.first_rows == [1]
+    assert job.plan.expected_output_lengths.tolist() == [20, 20, 20]  # of the second its limit, below the prior
+
+
+def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
+    config = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB").config
+    planner = JobPlanner.of(tmp_path, config)
+    unknown = request(max_tokens=90)
+    for told, least, most in ((request(hint=5, max_tokens=90), 5, 30), (request(max_tokens=1), 80, 90)):
+        plan = planner.plan(Arrivals.of([told] * 50 + [unknown], LIMITS)).plan
+        assert least <= plan.expected_output_lengths[50] <= most
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"), ("NVIDIA L4", "l4-24gb"), ("Some GPU", "a100-sxm-80gb")],
+)
+def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: name)
+    assert device_spec(torch.device("cuda")).name == expected
+    assert device_spec(torch.device("cpu")).name == "cpu"
