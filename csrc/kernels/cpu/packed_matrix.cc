@@ -137,8 +137,9 @@ void PackedMatrix::unpack_row(std::int64_t output, float* out) const {
       read_column<std::uint16_t>(from, num_inputs_, column, out, bfloat16_to_float);
       break;
     case WeightDtype::kInt8:
-      read_column<std::int8_t>(from, num_inputs_, column, out,
-                               [scale = scales_.data()[output]](std::int8_t steps) { return scale * static_cast<float>(steps); });
+      read_column<std::int8_t>(from, num_inputs_, column, out, [scale = scales_.data()[output]](std::int8_t steps) {
+        return scale * static_cast<float>(steps);
+      });
       break;
   }
 }
