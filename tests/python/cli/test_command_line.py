@@ -9,8 +9,8 @@ import pytest
 from batch_jobs import invoke, start, wait
 
 OPTIONS = {
-    "--input", "--output", "--model", "--schedule", "--device", "--dtype", "--attention", "--max-batch-tokens",
-    "--max-batch-requests",
+    "--input", "--output", "--model", "--schedule", "--device", "--dtype", "--weight-dtype", "--attention",
+    "--max-batch-tokens", "--max-batch-requests",
     "--kv-memory", "--seed", "--resume", "--no-resume", "--metrics", "--help",
 }  # fmt: skip
 
