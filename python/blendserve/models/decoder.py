@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from blendserve.models.config import Activation, ModelConfig
 from blendserve.models.decoder_weights import LayerWeights, Linear, WeightLoader
+from blendserve.models.model import Model
 from blendserve.models.rotary import Rotation, inverse_frequencies, rotate_, rotation_at
 from blendserve.models.weights import Checkpoint
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Decoder"]
 
 
-class Decoder:
+class Decoder(Model):
     """Weights on one device, in one dtype. `forward` changes nothing but the attention backend's KV cache."""
 
     def __init__(self, config: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
         loader = WeightLoader(config, checkpoint, dtype, device)
-        self.config = config
+        self.config: ModelConfig = config
         self.dtype = dtype
         self.device = device
         self._embedding = loader.embedding()
@@ -64,15 +65,6 @@ class Decoder:
             self._add_(hidden, layer.down, self._activate(gate).mul_(up), layer.post_mlp_norm)
         logits = F.linear(self._norm(hidden[logit_rows], self._final_norm), self._lm_head).float()
         return _softcapped(logits, config.final_softcap) if config.final_softcap else logits
-
-    def most_likely(
-        self,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        attention: AttentionBackend,
-        logit_rows: torch.Tensor,
-    ) -> torch.Tensor:
-        return self.forward(token_ids, positions, attention, logit_rows).argmax(dim=-1)
 
     def _heads(self, layer: LayerWeights, hidden: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
         """The rotated queries and keys, and the values: [T, heads, head_dim] each."""

@@ -13,6 +13,7 @@ from blendserve import _core
 from blendserve.attention.native_cpu import NativeCpuAttention
 from blendserve.models.config import ModelConfig
 from blendserve.models.decoder_weights import LayerWeights, Linear, WeightLoader
+from blendserve.models.model import Model
 from blendserve.models.rotary import inverse_frequencies
 from blendserve.models.weights import Checkpoint
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PackedDecoder"]
 
 
-class PackedDecoder:
+class PackedDecoder(Model):
     """Twin of `Decoder` that computes in float32, whatever it keeps its weights in: the matrices of the layers in
     `weight_dtype` (auto: `dtype`), the others in `dtype`.
 
@@ -35,7 +36,7 @@ class PackedDecoder:
         self, config: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, weight_dtype: WeightDtype = "auto"
     ) -> None:
         loader = WeightLoader(config, checkpoint, dtype, torch.device("cpu"))
-        self.config = config
+        self.config: ModelConfig = config
         self._embedding = None if config.tie_word_embeddings else loader.embedding()
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).item()
         ropes = {config.rope_of(layer) for layer in range(config.num_layers)}

@@ -9,7 +9,7 @@ import torch
 
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.torch_ref import TorchReferenceAttention
-from blendserve.models.registry import Model
+from blendserve.models.model import Model
 
 __all__ = ["paged_logits_error"]
 

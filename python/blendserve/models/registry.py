@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from blendserve.errors import ModelError, UserError
 from blendserve.models.config import ModelConfig
 from blendserve.models.converted import convert_user_file
 from blendserve.models.default_model import DEFAULT_MODEL_NAME, default_model_dir
 from blendserve.models.families import FAMILIES
+from blendserve.models.model import Model
 from blendserve.models.shape import ModelShape, read_config_json
 
 if TYPE_CHECKING:
     import torch
 
-    from blendserve.attention import AttentionBackend
     from blendserve.config import WeightDtype
 
-__all__ = ["Model", "load_model", "read_config", "resolve_model"]
-
-
-class Model(Protocol):
-    """A model in memory. Its forward pass changes nothing but the attention backend's KV cache."""
-
-    @property
-    def config(self) -> ModelShape: ...
-
-    def forward(
-        self,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        attention: AttentionBackend,
-        logit_rows: torch.Tensor,
-    ) -> torch.Tensor:
-        """Logits [M, vocab_size] float32 of the rows `logit_rows` [M] of the packed `token_ids` [T], all int64.
-
-        `attention` has been planned for this step.
-        """
-        ...
-
-    def most_likely(
-        self,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        attention: AttentionBackend,
-        logit_rows: torch.Tensor,
-    ) -> torch.Tensor:
-        """In place of `forward`: the ids [M] of the largest logits, lowest id first among equals."""
-        ...
+__all__ = ["load_model", "read_config", "resolve_model"]
 
 
 def resolve_model(name_or_dir: str | None) -> Path:

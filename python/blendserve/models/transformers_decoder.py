@@ -15,6 +15,7 @@ import transformers
 from blendserve.attention.base import AttentionBackend
 from blendserve.errors import ModelError
 from blendserve.models.layer_attention import LayerAttention, with_attention
+from blendserve.models.model import Model
 from blendserve.models.paged_check import paged_logits_error
 from blendserve.models.shape import ModelShape
 from blendserve.models.transformers_config import has_windows, loading_errors
@@ -42,8 +43,8 @@ def _packed_attention(
 transformers.AttentionInterface.register(_IMPLEMENTATION, _packed_attention)
 
 
-class TransformersDecoder:
-    """A `Model` (see `registry`), of a decoder whose layers need no more than our attention does.
+class TransformersDecoder(Model):
+    """A decoder whose layers need no more than our attention does.
 
     One that does is refused: by name where it says so, else because its logits for a short text are not those that
     transformers computes by itself.
@@ -76,15 +77,6 @@ class TransformersDecoder:
             return attention.forward(module.layer_idx, q, k, v)
 
         return self._run(token_ids, positions, attend, logit_rows).float()
-
-    def most_likely(
-        self,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        attention: AttentionBackend,
-        logit_rows: torch.Tensor,
-    ) -> torch.Tensor:
-        return self.forward(token_ids, positions, attention, logit_rows).argmax(dim=-1)
 
     def _run(
         self, token_ids: torch.Tensor, positions: torch.Tensor, attend: _Attend, logit_rows: torch.Tensor
