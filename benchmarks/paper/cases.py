@@ -34,6 +34,7 @@ REAL_MIXES: dict[str, dict[str, int]] = {
 }
 PARTNERS = ("azure", "sharegpt", "wildchat")  # in place of burstgpt
 RATES = (0.002, 0.005, 0.01, 0.05, 0.2, 1.0)
+NEAR_EQUAL = ((2_000, 0.02), (2_000, 0.1), (10_000, 0.05))  # requests, spread of their output lengths
 SIZES = (1_000, 10_000, 100_000, 400_000)
 
 
@@ -179,6 +180,39 @@ def sizes(settings: Settings) -> Iterator[Case]:
                 )
 
 
+def equal(settings: Settings) -> Iterator[Case]:
+    """Memory-bound jobs whose outputs are 4,000 tokens long, all but a few per cent; their sizes are their own."""
+    seed = settings.seeds[0]
+    for num_requests, spread in NEAR_EQUAL:
+        make = _near_equal(num_requests, spread, seed)
+        for lengths in ("sampled", "known"):
+            yield Case(
+                workload=f"{num_requests:,}, spread {spread:.0%}",
+                make=make,
+                seed=seed,
+                lengths=lengths,
+                schedules=("dfs", "paper", "blend"),
+            )
+
+
+def _near_equal(num_requests: int, spread: float, seed: int) -> Callable[[], Trace]:
+    def make() -> Trace:
+        rng = np.random.default_rng(seed)
+        prompt_lens = rng.integers(50, 400, num_requests)
+        offsets = np.concatenate([[0], np.cumsum(prompt_lens)])
+        lengths = np.maximum(1, 4_000 * (1 + spread * rng.standard_normal(num_requests)))
+        return Trace(
+            tokens=rng.integers(1_000, 2**30, offsets[-1]).astype(np.int32),
+            offsets=offsets.astype(np.int64),
+            output_lengths=lengths.astype(np.int32),
+            is_known=np.zeros(num_requests, np.bool_),
+            sources=("near equal",),
+            source=np.zeros(num_requests, np.int16),
+        )
+
+    return make
+
+
 def traces(settings: Settings) -> Iterator[Case]:
     """Published traces, as they are and mixed, on an A100 and an H100; 1 % of the lengths sampled, or all known."""
     if settings.data is None:
@@ -237,5 +271,6 @@ EXPERIMENTS: dict[str, Callable[[Settings], Iterator[Case]]] = {
     "partners": partners,
     "sampling": sampling,
     "sizes": sizes,
+    "equal": equal,
     "traces": traces,
 }

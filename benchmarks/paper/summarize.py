@@ -177,6 +177,7 @@ TABLES: dict[str, Callable[[list[Run]], None]] = {
     "partners": compared_table(lambda run: run.workload),
     "sampling": compared_table(lambda run: f"{run.workload}, {run.case['sample_rate']:.1%} sampled"),
     "sizes": compared_table(lambda run: run.workload),
+    "equal": compared_table(lambda run: run.workload),
     "traces": compared_table(hardware_label),
 }
 
