@@ -56,6 +56,12 @@ void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree,
   }
 }
 
+// Our own schedule keeps what the plan says will be read; the baselines keep what was used last.
+std::span<const RequestId> tree_order_for(const std::string& schedule, const PlannedPrompts& planned) {
+  if (schedule == "blend") return planned.tree->layout().rows;
+  return {};
+}
+
 std::unique_ptr<SchedulingPolicy> planned_policy(const PlannedPrompts& planned, const std::string& name,
                                                  double capacity_tokens, std::uint64_t seed, const BlendConfig& blend) {
   if (name == "blend") return std::make_unique<BlendPolicy>(planned.plan, planned.tree->layout(), blend);
@@ -93,7 +99,8 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   const PlannedPrompts planned = planned_prompts(plan);
   const std::string name = schedule.value_or("paper");
   auto scheduler = std::make_unique<StepScheduler>(
-      config, planned_policy(planned, name, static_cast<double>(num_blocks * block_size), seed, blend));
+      config, planned_policy(planned, name, static_cast<double>(num_blocks * block_size), seed, blend),
+      tree_order_for(name, planned));
   if (!adds_requests) return scheduler;
   const py::array limits = max_new_tokens ? *max_new_tokens : plan.attr("max_new_tokens").cast<py::array>();
   add_planned_requests(*scheduler, *planned.tree, span_of<std::int32_t>(limits, "max_new_tokens"),
@@ -179,10 +186,13 @@ void register_stats(py::module_& m) {
       .def_readonly("num_steps", &SchedulerStats::num_steps)
       .def_readonly("num_prompt_tokens", &SchedulerStats::num_prompt_tokens)
       .def_readonly("num_cached_tokens", &SchedulerStats::num_cached_tokens)
+      .def_readonly("num_joined_tokens", &SchedulerStats::num_joined_tokens)
       .def_readonly("num_output_tokens", &SchedulerStats::num_output_tokens)
       .def_readonly("num_recomputed_tokens", &SchedulerStats::num_recomputed_tokens)
       .def_readonly("num_preemptions", &SchedulerStats::num_preemptions)
       .def_readonly("num_finished", &SchedulerStats::num_finished)
+      .def_readonly("num_evicted_blocks", &SchedulerStats::num_evicted_blocks)
+      .def_readonly("num_dead_blocks", &SchedulerStats::num_dead_blocks)
       .def(
           "__add__", [](SchedulerStats sum, const SchedulerStats& other) { return sum += other; }, py::arg("other"),
           "The counts of two schedulers together.");
@@ -252,7 +262,7 @@ void register_scheduler(py::module_& m) {
           "num_cached_tokens",
           [](const StepScheduler& self, RequestId id) { return std::max(0, self.row(id).num_cached); },
           py::arg("request_id"), "Prompt tokens found in the cache when the request was first admitted.")
-      .def_property_readonly("stats", &StepScheduler::stats, py::return_value_policy::copy)
+      .def_property_readonly("stats", &StepScheduler::stats)
       .def_property_readonly("num_running", &StepScheduler::num_running)
       .def_property_readonly("num_requests", &StepScheduler::num_requests)
       .def_property_readonly("num_unfinished", &StepScheduler::num_unfinished)
@@ -260,7 +270,6 @@ void register_scheduler(py::module_& m) {
       .def_property_readonly(
           "num_available_blocks", [](const StepScheduler& self) { return self.cache().num_available(); },
           "Blocks that are free or hold a cached prefix nobody reads.")
-      .def_property_readonly("num_evictions", [](const StepScheduler& self) { return self.cache().num_evictions(); })
       .def("verify", &StepScheduler::verify, "Raise RuntimeError unless every invariant holds.")
       .def(
           "to_string", [](const StepScheduler& self) { return self.cache().to_string(); },

@@ -136,9 +136,12 @@ void KvCache::withdraw(BlockTable& table) {
   table.is_chain_open_ = false;
 }
 
-void KvCache::release(BlockTable& table) {
+void KvCache::release(BlockTable& table, std::int32_t live_len) {
   withdraw(table);
-  for (auto block = table.blocks_.rbegin(); block != table.blocks_.rend(); ++block) release_block(*block);
+  const std::int32_t num_live = live_len / block_size_;
+  for (std::int32_t i = table.size() - 1; i >= 0; --i) {
+    release_block(table.blocks_[static_cast<std::size_t>(i)], i < num_live);
+  }
   table.blocks_.clear();
   table.num_in_tree_ = 0;
   table.num_published_ = 0;
@@ -149,14 +152,21 @@ void KvCache::hold(BlockId block) {
   pool_.hold(block);
 }
 
-void KvCache::release_block(BlockId block) {
+// A dead block with descendants, of a request that was cancelled, waits on the list until they are evicted.
+void KvCache::release_block(BlockId block, bool is_live) {
   if (!pool_.release(block)) return;
   if (state(block) == BlockState::kPrivate) {
     pool_.recycle(block);
-  } else {
-    BLENDSERVE_ASSERT(state(block) == BlockState::kComputed);
-    unheld_.push_back(block);
+    return;
   }
+  BLENDSERVE_ASSERT(state(block) == BlockState::kComputed);
+  if (is_live || num_children_[static_cast<std::size_t>(block)] > 0) {
+    unheld_.push_back(block);
+    return;
+  }
+  remove_node(block);
+  pool_.recycle(block);
+  ++num_dead_blocks_;
 }
 
 BlockId KvCache::allocate() {

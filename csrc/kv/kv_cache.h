@@ -43,6 +43,8 @@ class KvCache {
   // Blocks that can be had now: free ones, and cached ones nobody holds.
   std::int64_t num_available() const { return pool_.num_free() + unheld_.size(); }
   std::int64_t num_evictions() const { return num_evictions_; }
+  // Cached blocks that were given back because nobody will read them.
+  std::int64_t num_dead_blocks() const { return num_dead_blocks_; }
   std::int32_t num_blocks_for(std::int32_t num_tokens) const { return (num_tokens + block_size_ - 1) / block_size_; }
 
   // Matches whole blocks within the first max_tokens tokens, as far as they may be shared; pending blocks count.
@@ -66,8 +68,10 @@ class KvCache {
   // Takes what the table's owner announced and did not compute out of the tree again. Readers of these blocks, if any,
   // must be withdrawn first.
   void withdraw(BlockTable& table);
-  // Gives all blocks back. What is computed and in the tree stays cached until evicted.
-  void release(BlockTable& table);
+  // Gives all blocks back. What is computed and in the tree stays cached until evicted, as far as the first `live_len`
+  // tokens of the sequence go: somebody may still read those.
+  void release(BlockTable& table, std::int32_t live_len = kAllLive);
+  static constexpr std::int32_t kAllLive = INT32_MAX;
 
   // Throws InternalError unless every invariant holds and `tables` are exactly the holders of the held blocks.
   void verify(std::span<const BlockTable* const> tables) const;
@@ -77,7 +81,7 @@ class KvCache {
  private:
   BlockState state(BlockId block) const { return states_[static_cast<std::size_t>(block)]; }
   void hold(BlockId block);
-  void release_block(BlockId block);
+  void release_block(BlockId block, bool is_live = true);
   BlockId allocate();
   void add_node(BlockId block, const BlockKey& key, BlockState state, RequestId owner);
   void remove_node(BlockId block);
@@ -94,6 +98,7 @@ class KvCache {
   std::vector<RequestId> owners_;           // of pending blocks
   std::vector<std::int32_t> num_children_;  // in the tree
   std::int64_t num_evictions_ = 0;
+  std::int64_t num_dead_blocks_ = 0;
 };
 
 }  // namespace blendserve

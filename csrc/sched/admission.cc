@@ -59,10 +59,13 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
   const TokenView tokens = row.tokens();
   const PrefixMatch match = cache_.match(tokens, tokens.size() - 1);  // the last token's logits are needed
   const auto num_matched = static_cast<std::int32_t>(match.blocks.size());
+  std::int32_t num_pending = 0;
   for (std::int32_t i = 0; i < num_matched; ++i) {
     const BlockId block = match.blocks[static_cast<std::size_t>(i)];
     const std::int32_t end = (i + 1) * config_.block_size;
-    if (!cache_.is_pending(block) || will_be_computed(cache_.owner(block), end)) continue;
+    if (!cache_.is_pending(block)) continue;
+    ++num_pending;
+    if (will_be_computed(cache_.owner(block), end)) continue;
     reader = {row.request.id, block, cache_.owner(block), end};
     return Admission::kWaitsForPrefix;
   }
@@ -77,11 +80,13 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
   if (row.num_cached < 0) {
     row.num_cached = num_hit;
     stats_.num_cached_tokens += num_hit;
+    stats_.num_joined_tokens += num_pending * config_.block_size;
     stats_.num_prompt_tokens += row.request.prompt_len();
   }
   stats_.num_recomputed_tokens += std::max(row.max_computed - num_hit, 0);
   row.sequence = std::make_unique<Sequence>(Sequence{std::move(*blocks), num_hit, num_hit});
   row.status = RequestStatus::kRunning;
+  on_wait_end(row.request.id);
   running_.push_back(row.request.id);
   schedule_chunk(row, budget);
   return Admission::kAdmitted;

@@ -66,7 +66,10 @@ RequestId StepScheduler::add_requests(Workload workload, std::span<const LengthL
     check_arrival(arrived.back(), i);
   }
   rows_.reserve(rows_.size() + arrived.size());
-  for (const Request& request : arrived) rows_.emplace_back().request = request;
+  for (const Request& request : arrived) {
+    rows_.emplace_back().request = request;
+    on_wait(request.id);
+  }
   workloads_.push_back(std::move(workload));
   policy_->on_arrival(arrived);
   return static_cast<RequestId>(num_requests() - count);

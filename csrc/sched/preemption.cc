@@ -21,6 +21,7 @@ void StepScheduler::preempt(RequestId id) {
 void StepScheduler::retract(RequestRow& row) {
   row.sequence.reset();
   row.status = RequestStatus::kWaiting;
+  on_wait(row.request.id);
   policy_->on_preempt(row.request.id, row.num_tokens());
 }
 

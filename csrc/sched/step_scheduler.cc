@@ -15,15 +15,22 @@ SchedulerStats& SchedulerStats::operator+=(const SchedulerStats& other) {
   num_steps += other.num_steps;
   num_prompt_tokens += other.num_prompt_tokens;
   num_cached_tokens += other.num_cached_tokens;
+  num_joined_tokens += other.num_joined_tokens;
   num_output_tokens += other.num_output_tokens;
   num_recomputed_tokens += other.num_recomputed_tokens;
   num_preemptions += other.num_preemptions;
   num_finished += other.num_finished;
+  num_evicted_blocks += other.num_evicted_blocks;
+  num_dead_blocks += other.num_dead_blocks;
   return *this;
 }
 
-StepScheduler::StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy)
-    : config_((config.validate(), config)), policy_(std::move(policy)), cache_(config.num_blocks, config.block_size) {}
+StepScheduler::StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy,
+                             std::span<const RequestId> tree_order)
+    : config_((config.validate(), config)),
+      policy_(std::move(policy)),
+      cache_(config.num_blocks, config.block_size),
+      waiting_(tree_order) {}
 
 // Newest first, as in abort_step().
 StepScheduler::~StepScheduler() {
@@ -102,6 +109,13 @@ const RequestRow& StepScheduler::row(RequestId id) const {
                        " were added");
   }
   return rows_[static_cast<std::size_t>(id)];
+}
+
+SchedulerStats StepScheduler::stats() const {
+  SchedulerStats stats = stats_;
+  stats.num_evicted_blocks = cache_.num_evictions();
+  stats.num_dead_blocks = cache_.num_dead_blocks();
+  return stats;
 }
 
 SchedulerView StepScheduler::view() const {
@@ -200,7 +214,12 @@ void StepScheduler::accept_token(RequestRow& row, Token token) {
 void StepScheduler::finish(RequestRow& row, FinishReason reason) {
   row.status = RequestStatus::kFinished;
   row.finish_reason = reason;
-  row.sequence.reset();
+  if (row.sequence != nullptr) {
+    cache_.release(row.sequence->blocks, live_len(row));
+    row.sequence.reset();
+  } else {
+    on_wait_end(row.request.id);
+  }
   ++stats_.num_finished;
   policy_->on_finish(row.request.id, static_cast<std::int32_t>(row.output.size()));
 }

@@ -13,6 +13,7 @@
 #include "sched/scheduler_config.h"
 #include "sched/sequence.h"
 #include "sched/step_plan.h"
+#include "sched/waiting_neighbours.h"
 
 namespace blendserve {
 
@@ -21,10 +22,13 @@ struct SchedulerStats {
   std::int64_t num_steps = 0;
   std::int64_t num_prompt_tokens = 0;  // of requests admitted at least once
   std::int64_t num_cached_tokens = 0;  // of these, found in the cache at first admission
+  std::int64_t num_joined_tokens = 0;  // of these, being computed by another request then
   std::int64_t num_output_tokens = 0;
   std::int64_t num_recomputed_tokens = 0;  // computed again after a preemption
   std::int64_t num_preemptions = 0;
   std::int64_t num_finished = 0;
+  std::int64_t num_evicted_blocks = 0;  // cached ones whose space was needed
+  std::int64_t num_dead_blocks = 0;     // cached ones given back because no planned request will read them
 
   SchedulerStats& operator+=(const SchedulerStats& other);
 };
@@ -37,7 +41,10 @@ struct SchedulerStats {
 // Not thread-safe: one thread drives it.
 class StepScheduler {
  public:
-  StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy);
+  // `tree_order`: the first requests to arrive, in depth-first order of their prefix tree. Of what these have cached
+  // only the prefixes are kept that others of them still wait to read; without it all is kept until evicted.
+  StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy,
+                std::span<const RequestId> tree_order = {});
   ~StepScheduler();  // also while a step is in flight
   StepScheduler(const StepScheduler&) = delete;
   StepScheduler& operator=(const StepScheduler&) = delete;
@@ -63,7 +70,7 @@ class StepScheduler {
 
   const RequestRow& row(RequestId id) const;
   const SchedulerConfig& config() const { return config_; }
-  const SchedulerStats& stats() const { return stats_; }
+  SchedulerStats stats() const;
   const KvCache& cache() const { return cache_; }
   const SchedulingPolicy& policy() const { return *policy_; }
   std::int32_t num_running() const { return static_cast<std::int32_t>(running_.size()); }
@@ -122,6 +129,11 @@ class StepScheduler {
   bool is_prefix_ready(const WaitingReader& reader) const;
   bool will_be_computed(RequestId writer, std::int32_t end) const;
 
+  // liveness.cc: what waiting requests may still read
+  void on_wait(RequestId id);
+  void on_wait_end(RequestId id);
+  std::int32_t live_len(const RequestRow& row) const;
+
   // preemption.cc
   void preempt(RequestId id);
   void retract(RequestRow& row);
@@ -129,6 +141,7 @@ class StepScheduler {
   SchedulerConfig config_;
   std::unique_ptr<SchedulingPolicy> policy_;
   KvCache cache_;
+  WaitingNeighbours waiting_;
   std::vector<Workload> workloads_;  // keep the prompts alive
   std::vector<std::vector<Token>> stop_sets_{{}};
   std::vector<RequestRow> rows_;

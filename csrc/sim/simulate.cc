@@ -51,7 +51,7 @@ class Recorder {
   void add(const StepPlan& plan, const StepTime& time, double step_s) {
     if (plan.step % kSideSteps == 0) count_memory_side(plan);
     const KvCache& cache = scheduler_.cache();
-    const SchedulerStats& stats = scheduler_.stats();
+    const SchedulerStats stats = scheduler_.stats();
     const std::int64_t held_blocks = cache.num_blocks() - cache.num_available();
     timeline_.add({.duration_s = step_s,
                    .compute_s = time.compute_s,

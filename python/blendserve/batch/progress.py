@@ -42,9 +42,12 @@ class JobSummary:
     num_kept: int
     prompt_tokens: int
     cached_tokens: int
+    joined_tokens: int
     output_tokens: int
     recomputed_tokens: int
     preemptions: int
+    evicted_blocks: int
+    dead_blocks: int
     steps: int
     sharing_ratio: float
     throughput_tok_s: float
@@ -76,9 +79,12 @@ class JobSummary:
             num_kept=num_kept,
             prompt_tokens=prompt_tokens,
             cached_tokens=cached_tokens,
+            joined_tokens=stats.num_joined_tokens if stats else 0,
             output_tokens=output_tokens,
             recomputed_tokens=stats.num_recomputed_tokens if stats else 0,
             preemptions=stats.num_preemptions if stats else 0,
+            evicted_blocks=stats.num_evicted_blocks if stats else 0,
+            dead_blocks=stats.num_dead_blocks if stats else 0,
             steps=stats.num_steps if stats else 0,
             sharing_ratio=cached_tokens / prompt_tokens if prompt_tokens else 0.0,
             throughput_tok_s=(prompt_tokens + output_tokens) / run_s if stats else 0.0,

@@ -104,9 +104,12 @@ def _write_metrics(path: str, figures: dict[str, Any]) -> None:
 def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     kept = f", {figures['num_kept']} kept from an earlier run" if figures["num_kept"] else ""
     planning = f", {figures['planning_s']:.1f} s of it planning" if figures["planning_s"] else ""
+    dead = f", {figures['dead_blocks']:,} blocks given back as nobody would read them" if figures["dead_blocks"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
+        "prefix cache": f"{figures['joined_tokens']:,} tokens shared while being computed, "
+        f"{figures['evicted_blocks']:,} blocks evicted{dead}",
         "output tokens": f"{figures['output_tokens']:,}",
         "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
         "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps, after {figures['setup_s']:.1f} s of set-up"

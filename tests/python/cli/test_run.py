@@ -245,6 +245,7 @@ def test_the_metrics_agree_with_the_rows(measured: tuple[Job, dict[str, Any], En
     assert metrics["prompt_tokens"] == sum(usage["prompt_tokens"] for usage in usages) == 6 * 51
     assert metrics["output_tokens"] == sum(usage["completion_tokens"] for usage in usages) == 33
     assert metrics["cached_tokens"] == sum(usage["prompt_tokens_details"]["cached_tokens"] for usage in usages) == 240
+    assert metrics["joined_tokens"] == 240  # all rows start in the same step
     assert metrics["sharing_ratio"] == 240 / 306
     assert metrics["preemptions"] == metrics["recomputed_tokens"] == 0
     assert metrics["steps"] == 8  # the longest answer
@@ -262,6 +263,7 @@ def test_the_summary_shows_the_figures(measured: tuple[Job, dict[str, Any], Ende
     assert re.fullmatch(
         r"rows           6 answered, 1 failed\n"
         r"prompt tokens  306, 78\.4% of them from the prefix cache\n"
+        r"prefix cache   240 tokens shared while being computed, 0 blocks evicted\n"
         r"output tokens  33\n"
         r"throughput     [\d,]+ tokens/s \(input and output\)\n"
         r"time           \d+\.\d s in 8 steps, after \d+\.\d s of set-up\n"

@@ -178,3 +178,13 @@ def test_streams_may_be_read_in_turns(model_dir: Path) -> None:
     assert [o.token_ids for o in sorted([taken[0], *first], key=lambda o: o.index)] == expected
     second.close()  # type: ignore[attr-defined]
     assert [output.token_ids for output in llm.generate(prompts, params)] == expected
+
+
+def test_what_a_planned_job_computed_is_kept_only_as_long_as_somebody_waits_to_read_it(model_dir: Path) -> None:
+    prompts = [[*range(40, 73), 100 + i] for i in range(9)]
+    requests = [request(i, prompt, max_tokens=20) for i, prompt in enumerate(prompts)]
+    blend, dfs = (load(model_dir, schedule, num_blocks=12) for schedule in ("blend", "dfs"))
+    assert answers_of(blend, requests) == answers_of(dfs, requests)
+    assert blend.stats.num_cached_tokens >= dfs.stats.num_cached_tokens > 0
+    assert blend.stats.num_dead_blocks > 0 == blend.stats.num_evicted_blocks
+    assert dfs.stats.num_evicted_blocks > 0 == dfs.stats.num_dead_blocks
