@@ -186,5 +186,6 @@ def test_what_a_planned_job_computed_is_kept_only_as_long_as_somebody_waits_to_r
     blend, dfs = (load(model_dir, schedule, num_blocks=12) for schedule in ("blend", "dfs"))
     assert answers_of(blend, requests) == answers_of(dfs, requests)
     assert blend.stats.num_cached_tokens >= dfs.stats.num_cached_tokens > 0
-    assert blend.stats.num_dead_blocks > 0 == blend.stats.num_evicted_blocks
-    assert dfs.stats.num_evicted_blocks > 0 == dfs.stats.num_dead_blocks
+    assert blend.stats.num_dead_blocks > 0
+    assert blend.stats.num_evicted_blocks < dfs.stats.num_evicted_blocks
+    assert dfs.stats.num_dead_blocks == 0
