@@ -76,7 +76,8 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
                                               const std::optional<std::string>& schedule, std::uint64_t seed,
                                               const std::optional<py::array>& max_new_tokens,
                                               const std::vector<Token>& stop_token_ids, const std::string& execution,
-                                              const std::vector<std::int32_t>& first_rows, bool adds_requests) {
+                                              const std::vector<std::int32_t>& first_rows, bool adds_requests,
+                                              std::int32_t max_steps_in_flight) {
   BlendConfig blend;
   blend.execution = execution_named(execution);
   blend.first_rows = first_rows;
@@ -87,6 +88,7 @@ std::unique_ptr<StepScheduler> make_scheduler(const py::object& plan, std::int64
   config.max_batch_requests = max_batch_requests;
   config.max_chunk_tokens = max_chunk_tokens.value_or(config.max_chunk_tokens);
   config.max_prompt_logits = max_prompt_logits.value_or(config.max_prompt_logits);
+  config.max_steps_in_flight = max_steps_in_flight;
   if ((plan.is_none() || !adds_requests) && (max_new_tokens || !stop_token_ids.empty())) {
     throw InvalidInput(
         "max_new_tokens and stop_token_ids belong to the requests of a plan that are added with it; give them to "
@@ -177,7 +179,11 @@ void register_step_plan(py::module_& m) {
           "prompt_logit_rows", plan_array<&StepPlan::prompt_logit_rows>,
           "int32 [P]: the rows of [T] whose logits score the prompt token behind them. Each score is "
           "kept at the row's slot: requests that share the prefix read it there.")
-      .def_property_readonly("prompt_next_tokens", plan_array<&StepPlan::prompt_next_tokens>, "int32 [P]: that token.");
+      .def_property_readonly("prompt_next_tokens", plan_array<&StepPlan::prompt_next_tokens>, "int32 [P]: that token.")
+      .def_property_readonly("pending_rows", plan_array<&StepPlan::pending_rows>,
+                             "int32 [Q]: the rows of [T] whose token the step before samples; -1 until it is updated.")
+      .def_property_readonly("pending_samples", plan_array<&StepPlan::pending_samples>,
+                             "int32 [Q]: which of that step's samples each gets.");
 }
 
 void register_stats(py::module_& m) {
@@ -190,6 +196,7 @@ void register_stats(py::module_& m) {
       .def_readonly("num_output_tokens", &SchedulerStats::num_output_tokens)
       .def_readonly("num_recomputed_tokens", &SchedulerStats::num_recomputed_tokens)
       .def_readonly("num_preemptions", &SchedulerStats::num_preemptions)
+      .def_readonly("num_wasted_tokens", &SchedulerStats::num_wasted_tokens)
       .def_readonly("num_finished", &SchedulerStats::num_finished)
       .def_readonly("num_evicted_blocks", &SchedulerStats::num_evicted_blocks)
       .def_readonly("num_dead_blocks", &SchedulerStats::num_dead_blocks)
@@ -209,22 +216,27 @@ void register_scheduler(py::module_& m) {
                             "    while (step := scheduler.schedule()):\n"
                             "        scheduler.update(step, sampled_tokens)  # one token per step.sample_ids\n\n"
                             "One thread at a time may use it. Bad input raises ValueError.")
-      .def(py::init(&make_scheduler), py::arg("plan") = py::none(), py::kw_only(), py::arg("num_blocks"),
-           py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
-           py::arg("max_chunk_tokens") = py::none(), py::arg("max_prompt_logits") = py::none(),
-           py::arg("schedule") = py::none(), py::arg("seed") = 0, py::arg("max_new_tokens") = py::none(),
-           py::arg("stop_token_ids") = std::vector<Token>{}, py::arg("execution") = "overlapped",
-           py::arg("first_rows") = std::vector<std::int32_t>{}, py::arg("adds_requests") = true,
-           "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
-           "a step, of one request at most max_chunk_tokens, and at most max_prompt_logits rows that score prompts "
-           "(None: no such limit). schedule is fcfs (default), "
-           "random (by seed) or dfs.\n\n"
-           "With a blendserve.Plan its requests are added, request i as id i, and schedule may be and is by default "
-           "paper, its dual scanner, or blend, which paces its steps for overlapped or sequential execution and runs "
-           "first_rows (the length samples) before all others. They end at one of stop_token_ids or after "
-           "max_new_tokens (int32 [n], 0: as many "
-           "as the KV cache has room for; default plan.max_new_tokens). Without adds_requests they are added by the "
-           "caller, before all others and before the first step: each with limits of its own, by add_requests.")
+      .def(
+          py::init(&make_scheduler), py::arg("plan") = py::none(), py::kw_only(), py::arg("num_blocks"),
+          py::arg("block_size") = 16, py::arg("max_batch_tokens") = 2048, py::arg("max_batch_requests") = 1024,
+          py::arg("max_chunk_tokens") = py::none(), py::arg("max_prompt_logits") = py::none(),
+          py::arg("schedule") = py::none(), py::arg("seed") = 0, py::arg("max_new_tokens") = py::none(),
+          py::arg("stop_token_ids") = std::vector<Token>{}, py::arg("execution") = "overlapped",
+          py::arg("first_rows") = std::vector<std::int32_t>{}, py::arg("adds_requests") = true,
+          py::arg("max_steps_in_flight") = 1,
+          "num_blocks KV blocks of block_size tokens; at most max_batch_tokens tokens and max_batch_requests requests "
+          "a step, of one request at most max_chunk_tokens, and at most max_prompt_logits rows that score prompts "
+          "(None: no such limit). schedule is fcfs (default), "
+          "random (by seed) or dfs.\n\n"
+          "With a blendserve.Plan its requests are added, request i as id i, and schedule may be and is by default "
+          "paper, its dual scanner, or blend, which paces its steps for overlapped or sequential execution and runs "
+          "first_rows (the length samples) before all others. They end at one of stop_token_ids or after "
+          "max_new_tokens (int32 [n], 0: as many "
+          "as the KV cache has room for; default plan.max_new_tokens). Without adds_requests they are added by the "
+          "caller, before all others and before the first step: each with limits of its own, by add_requests.\n\n"
+          "With max_steps_in_flight 2 schedule() may be called once more before update(): the next step is planned "
+          "while this one runs. Its token_ids are complete once this one is updated; what it samples for requests that "
+          "ended meanwhile is thrown away.")
       .def("add_stop_set", &StepScheduler::add_stop_set, py::arg("token_ids"),
            "Register a set of stop token ids; returns its index, the same for an equal set. Set 0 is empty.")
       .def(
@@ -240,7 +252,10 @@ void register_scheduler(py::module_& m) {
           "the first id; ids are consecutive. The buffers must not change while the scheduler lives.")
       .def(
           "schedule", [](StepScheduler& self) { return std::const_pointer_cast<StepPlan>(self.schedule()); },
-          ReleaseGil(), "The next StepPlan, or None when every request is finished.")
+          ReleaseGil(),
+          "The next StepPlan, or None: when every request is finished, or while a step is in flight when nothing can "
+          "be "
+          "planned before it is updated.")
       .def(
           "update",
           [](StepScheduler& self, const StepPlan& step, const py::array& sampled_tokens) {
@@ -250,8 +265,11 @@ void register_scheduler(py::module_& m) {
           "The step ran: sampled_tokens int32 [M] are the next tokens of step.sample_ids. Returns the ids of the "
           "requests that finished, int32.")
       .def("abort_step", &StepScheduler::abort_step, py::arg("step"),
-           "The step failed: nothing of it is published, and its requests wait again with the output they have.")
-      .def("stop", &StepScheduler::stop, py::arg("request_id"), "End a request now, between steps.")
+           "The step failed: nothing of it, nor of one planned behind it, is published, and their requests wait again "
+           "with the output they have.")
+      .def("stop", &StepScheduler::stop, py::arg("request_id"),
+           "End a request now; what steps in flight sample for it is thrown away. One whose prompt they compute can't "
+           "be stopped before update().")
       .def("forget", &StepScheduler::forget, py::arg("request_id"), "Drop the output of a finished request.")
       .def(
           "output_tokens", [](const StepScheduler& self, RequestId id) { return copy_of(self.row(id).output); },

@@ -3,21 +3,24 @@
 
 namespace blendserve {
 
-// Afterwards every running sequence holds the blocks of all its tokens. Preempts until there are enough.
-void StepScheduler::reserve_decode_blocks() {
+// Afterwards every running sequence holds the blocks of all its tokens. Preempts until there are enough; false where it
+// would have to preempt while a step is in flight, which may be writing the victim's blocks.
+bool StepScheduler::reserve_decode_blocks() {
   find_lacking_blocks();
   while (static_cast<std::int64_t>(lacking_blocks_.size()) > cache_.num_available()) {
+    if (!in_flight_.empty()) return false;
     preempt(policy_->choose_victim(running_));
     find_lacking_blocks();
   }
   for (const RequestId id : lacking_blocks_) BLENDSERVE_ASSERT(cache_.extend(mutable_row(id).sequence->blocks));
+  return true;
 }
 
 void StepScheduler::find_lacking_blocks() {
   lacking_blocks_.clear();
   for (const RequestId id : running_) {
     const RequestRow& row = mutable_row(id);
-    if (cache_.num_blocks_for(row.num_tokens()) > row.sequence->blocks.size()) lacking_blocks_.push_back(id);
+    if (cache_.num_blocks_for(row.target_len()) > row.sequence->blocks.size()) lacking_blocks_.push_back(id);
   }
 }
 
@@ -29,8 +32,8 @@ void StepScheduler::schedule_decodes() {
     const std::int32_t num_left = row.num_left();
     if (num_left == 1 && row.request.is_sampled()) {
       decoding_.push_back(&row);
-      load_.decode_kv_tokens += row.num_tokens();
-    } else {
+      load_.decode_kv_tokens += row.target_len();
+    } else if (num_left > 0) {
       if (load_.num_prefill_tokens == 0) load_.prefill_context = row.sequence->num_scheduled;
       load_.num_prefill_tokens += num_left;
     }
@@ -60,14 +63,20 @@ void StepScheduler::append_decodes_to_plan() {
     const auto blocks = row.sequence->blocks.blocks().first(static_cast<std::size_t>(position / block_size) + 1);
     plan.request_ids[i] = row.request.id;
     plan.qo_indptr[i + 1] = static_cast<std::int32_t>(i) + 1;
-    plan.token_ids[i] = row.last_token();
+    if (row.num_pending > 0) {
+      plan.token_ids[i] = StepPlan::kPendingToken;
+      plan.pending_rows.push_back(static_cast<std::int32_t>(i));
+      plan.pending_samples.push_back(row.last_sample);
+    } else {
+      plan.token_ids[i] = row.last_token();
+    }
     plan.positions[i] = position;
     plan.slot_mapping[i] = std::int64_t{blocks.back()} * block_size + position % block_size;
     plan.kv_lens[i] = position + 1;
     plan.block_table.insert(plan.block_table.end(), blocks.begin(), blocks.end());
     plan.block_indptr[i + 1] = static_cast<std::int32_t>(plan.block_table.size());
     plan.logit_rows[i] = static_cast<std::int32_t>(i);
-    plan.sample_positions[i] = static_cast<std::int32_t>(row.output.size());
+    plan.sample_positions[i] = static_cast<std::int32_t>(row.output.size()) + row.num_pending;
   }
   plan.sample_ids = plan.request_ids;
 }

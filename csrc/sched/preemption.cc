@@ -20,17 +20,19 @@ void StepScheduler::preempt(RequestId id) {
 // stays cached until evicted; what it announced and did not compute is void, and a waiting reader takes it over.
 void StepScheduler::retract(RequestRow& row) {
   row.sequence.reset();
+  row.num_pending = 0;
   row.status = RequestStatus::kWaiting;
   on_wait(row.request.id);
   policy_->on_preempt(row.request.id, row.num_tokens());
 }
 
 void StepScheduler::abort_step(const StepPlan& plan) {
-  check_in_flight(plan);
-  is_in_flight_ = false;
-  // Newest first: a reader of this step was admitted after the writer whose blocks it holds.
+  check_oldest(plan);
+  in_flight_.clear();
+  // Newest first: a reader was admitted after the writer whose blocks it holds.
   for (const RequestId id : std::views::reverse(running_)) {
-    if (std::ranges::find(plan.request_ids, id) != plan.request_ids.end()) retract(mutable_row(id));
+    RequestRow& row = mutable_row(id);
+    if (row.sequence->num_computed < row.sequence->num_scheduled) retract(row);
   }
   drop_finished_from_running();
 }

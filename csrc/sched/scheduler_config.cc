@@ -28,6 +28,9 @@ void SchedulerConfig::validate() const {
                        "); every running request computes at least one token a step: raise max_batch_tokens or lower "
                        "max_batch_requests");
   }
+  if (max_steps_in_flight != 1 && max_steps_in_flight != 2) {
+    throw InvalidInput("max_steps_in_flight is " + std::to_string(max_steps_in_flight) + "; it must be 1 or 2");
+  }
   if (max_waiting_readers < 0) {
     throw InvalidInput("max_waiting_readers is " + std::to_string(max_waiting_readers) + "; it must be 0 or more");
   }

@@ -12,6 +12,7 @@ struct SchedulerConfig {
   std::int32_t max_chunk_tokens = INT32_MAX;   // tokens of one request a step, at most; bounds what a long prompt takes
   std::int32_t max_prompt_logits = INT32_MAX;  // rows a step whose logits score prompts, at most; bounds their memory
   std::int32_t max_waiting_readers = 256;      // taken requests that wait for a prefix another request is computing
+  std::int32_t max_steps_in_flight = 1;        // 2: the next step may be planned before this one has run
   double watermark = 0.01;                     // share of the blocks that admission leaves free for running requests
 
   // Throws InvalidInput that names the value and the remedy.

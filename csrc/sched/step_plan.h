@@ -16,6 +16,10 @@ namespace blendserve {
 // Where a request asks for log-probs of its prompt, row t's logits also score the prompt token behind it. That score
 // belongs to the slot of row t, as K and V do: a request that reads cached blocks finds there the scores it does not
 // compute, with as many most likely tokens as it asked for.
+//
+// A step that was planned while the one before it was in flight has tokens nobody knows yet: row pending_rows[i] gets
+// sample pending_samples[i] of that step. They are filled in when that step is updated; until then they are
+// kPendingToken.
 struct StepPlan {
   std::int64_t step = 0;                      // counts from 0
   std::vector<RequestId> request_ids;         // [S]
@@ -31,6 +35,10 @@ struct StepPlan {
   std::vector<std::int32_t> sample_positions;   // [M] index of the output token each will get, counted from 0
   std::vector<std::int32_t> prompt_logit_rows;  // [P] rows of [T] whose logits score the prompt token behind them
   std::vector<Token> prompt_next_tokens;        // [P] that token
+  std::vector<std::int32_t> pending_rows;       // [Q] rows of [T]
+  std::vector<std::int32_t> pending_samples;    // [Q] indices into the samples of the step before
+
+  static constexpr Token kPendingToken = -1;
 
   // Keeps the memory.
   void clear() {
@@ -47,6 +55,8 @@ struct StepPlan {
     sample_positions.clear();
     prompt_logit_rows.clear();
     prompt_next_tokens.clear();
+    pending_rows.clear();
+    pending_samples.clear();
   }
 };
 

@@ -19,6 +19,7 @@ SchedulerStats& SchedulerStats::operator+=(const SchedulerStats& other) {
   num_output_tokens += other.num_output_tokens;
   num_recomputed_tokens += other.num_recomputed_tokens;
   num_preemptions += other.num_preemptions;
+  num_wasted_tokens += other.num_wasted_tokens;
   num_finished += other.num_finished;
   num_evicted_blocks += other.num_evicted_blocks;
   num_dead_blocks += other.num_dead_blocks;
@@ -38,12 +39,12 @@ StepScheduler::~StepScheduler() {
 }
 
 std::shared_ptr<const StepPlan> StepScheduler::schedule() {
-  if (is_in_flight_) {
-    throw InvalidInput("step " + std::to_string(plan_->step) +
+  if (static_cast<std::int32_t>(in_flight_.size()) == config_.max_steps_in_flight) {
+    throw InvalidInput("step " + std::to_string(in_flight_.front()->step) +
                        " is in flight; pass it to update() or abort_step() first");
   }
+  if (!reserve_decode_blocks()) return nullptr;
   start_plan();
-  reserve_decode_blocks();
   schedule_decodes();
   const std::int32_t num_decodes = load_.num_decodes;
   const std::int32_t width = std::min(policy_->token_budget(view()), config_.max_batch_tokens);
@@ -51,34 +52,39 @@ std::shared_ptr<const StepPlan> StepScheduler::schedule() {
   schedule_prefills(budget);
   admit_requests(budget);
   if (plan_->request_ids.empty()) {
-    BLENDSERVE_ASSERT(running_.empty() && waiting_readers_.empty());
+    BLENDSERVE_ASSERT(!in_flight_.empty() || (running_.empty() && waiting_readers_.empty()));
     return nullptr;
   }
-  is_in_flight_ = true;
   ++stats_.num_steps;
+  put_in_flight();
   return plan_;
 }
 
+void StepScheduler::put_in_flight() {
+  for (std::size_t i = 0; i < plan_->sample_ids.size(); ++i) {
+    RequestRow& row = mutable_row(plan_->sample_ids[i]);
+    row.last_sample = static_cast<std::int32_t>(i);
+    ++row.num_pending;
+  }
+  in_flight_.push_back(plan_);
+}
+
 const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::span<const Token> sampled) {
-  check_in_flight(plan);
+  check_oldest(plan);
   if (sampled.size() != plan.sample_ids.size()) {
     throw InvalidInput("step " + std::to_string(plan.step) + " samples " + std::to_string(plan.sample_ids.size()) +
                        " tokens, but " + std::to_string(sampled.size()) + " were passed to update()");
   }
-  is_in_flight_ = false;
+  in_flight_.pop_front();
   finished_.clear();
-  for (const RequestId id : plan.request_ids) {
-    RequestRow& row = mutable_row(id);
-    row.sequence->num_computed = row.sequence->num_scheduled;
-    row.max_computed = std::max(row.max_computed, row.sequence->num_computed);
-    cache_.publish(row.sequence->blocks, row.tokens(), row.sequence->num_computed);
-    if (!row.request.is_sampled() && row.num_left() == 0) {
-      finish(row, FinishReason::kLength);
-      finished_.push_back(id);
-    }
-  }
+  fill_pending_tokens(sampled);
+  accept_computed(plan);
   for (std::size_t i = 0; i < sampled.size(); ++i) {
     RequestRow& row = mutable_row(plan.sample_ids[i]);
+    if (row.sequence == nullptr) {
+      ++stats_.num_wasted_tokens;
+      continue;
+    }
     accept_token(row, sampled[i]);
     if (row.status == RequestStatus::kFinished) finished_.push_back(row.request.id);
   }
@@ -86,10 +92,38 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
   return finished_;
 }
 
+// Of the step behind the one that sampled them.
+void StepScheduler::fill_pending_tokens(std::span<const Token> sampled) {
+  if (in_flight_.empty()) return;
+  StepPlan& next = *in_flight_.front();
+  for (std::size_t i = 0; i < next.pending_rows.size(); ++i) {
+    next.token_ids[static_cast<std::size_t>(next.pending_rows[i])] =
+        sampled[static_cast<std::size_t>(next.pending_samples[i])];
+  }
+}
+
+void StepScheduler::accept_computed(const StepPlan& plan) {
+  for (std::size_t s = 0; s < plan.request_ids.size(); ++s) {
+    RequestRow& row = mutable_row(plan.request_ids[s]);
+    if (row.sequence == nullptr) continue;  // it ended meanwhile
+    const std::int32_t num_computed = plan.kv_lens[s];
+    row.sequence->num_computed = num_computed;
+    row.max_computed = std::max(row.max_computed, num_computed);
+    cache_.publish(row.sequence->blocks, row.tokens(), num_computed);
+    if (!row.request.is_sampled() && num_computed == row.num_tokens()) {
+      finish(row, FinishReason::kLength);
+      finished_.push_back(row.request.id);
+    }
+  }
+}
+
 void StepScheduler::stop(RequestId id) {
-  if (is_in_flight_) throw InvalidInput("stop() is called while a step is in flight; call update() first");
   if (row(id).status >= RequestStatus::kFinished) return;
   RequestRow& stopped = mutable_row(id);
+  if (!in_flight_.empty() && stopped.sequence != nullptr && !stopped.sequence->is_decoding) {
+    throw InvalidInput("stop() is called while the prompt of request " + std::to_string(id) +
+                       " is computed by a step in flight; call update() first");
+  }
   std::erase_if(waiting_readers_, [id](const WaitingReader& reader) { return reader.id == id; });
   finish(stopped, FinishReason::kStopped);
   drop_finished_from_running();
@@ -138,11 +172,11 @@ std::int64_t StepScheduler::num_watermark_blocks() const {
 }
 
 // A plan of another scheduler may have the same number: its requests must be those in flight here.
-void StepScheduler::check_in_flight(const StepPlan& plan) const {
-  if (!is_in_flight_ || plan.step != plan_->step || plan.request_ids != plan_->request_ids ||
-      plan.sample_ids != plan_->sample_ids) {
+void StepScheduler::check_oldest(const StepPlan& plan) const {
+  if (in_flight_.empty() || plan.step != in_flight_.front()->step ||
+      plan.request_ids != in_flight_.front()->request_ids || plan.sample_ids != in_flight_.front()->sample_ids) {
     throw InvalidInput("step " + std::to_string(plan.step) +
-                       " is not in flight; update() and abort_step() take the step that schedule() returned last");
+                       " is not in flight; update() and abort_step() take the steps of schedule() in order");
   }
 }
 
@@ -199,6 +233,7 @@ void StepScheduler::append_prompt_logits(const RequestRow& row, std::int32_t beg
 
 void StepScheduler::accept_token(RequestRow& row, Token token) {
   row.output.push_back(token);
+  --row.num_pending;
   ++stats_.num_output_tokens;
   const auto& stop_set = stop_sets_[static_cast<std::size_t>(row.request.limits.stop_set)];
   if (std::ranges::binary_search(stop_set, token)) {
@@ -234,8 +269,8 @@ void StepScheduler::verify() const {
     BLENDSERVE_ASSERT((row.sequence != nullptr) == (row.status == RequestStatus::kRunning));
     if (row.sequence == nullptr) continue;
     const Sequence& sequence = *row.sequence;
-    BLENDSERVE_ASSERT(sequence.num_computed <= sequence.num_scheduled && sequence.num_scheduled <= row.num_tokens());
-    BLENDSERVE_ASSERT(is_in_flight_ || sequence.num_computed == sequence.num_scheduled);
+    BLENDSERVE_ASSERT(sequence.num_computed <= sequence.num_scheduled && sequence.num_scheduled <= row.target_len());
+    BLENDSERVE_ASSERT(!in_flight_.empty() || (sequence.num_computed == sequence.num_scheduled && row.num_pending == 0));
     BLENDSERVE_ASSERT(sequence.blocks.size() >= cache_.num_blocks_for(sequence.num_scheduled));
     tables.push_back(&sequence.blocks);
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,7 @@ struct SchedulerStats {
   std::int64_t num_output_tokens = 0;
   std::int64_t num_recomputed_tokens = 0;  // computed again after a preemption
   std::int64_t num_preemptions = 0;
+  std::int64_t num_wasted_tokens = 0;  // sampled for requests that had ended when the step ran
   std::int64_t num_finished = 0;
   std::int64_t num_evicted_blocks = 0;  // cached ones whose space was needed
   std::int64_t num_dead_blocks = 0;     // cached ones given back because no planned request will read them
@@ -37,6 +39,11 @@ struct SchedulerStats {
 // next is the policy's decision. The loop of any engine is
 //
 //   while (const auto plan = scheduler.schedule()) scheduler.update(*plan, tokens_sampled_for(*plan));
+//
+// With max_steps_in_flight 2, schedule() may be called once more before update(): the next step is planned while this
+// one runs, on the assumption that no request ends in it before its limit. The tokens it lacks are filled in by
+// update(). What a request that ended all the same gets in that step is thrown away. Steps must run in order: blocks
+// that a finished request gave back are written again by later steps only.
 //
 // Not thread-safe: one thread drives it.
 class StepScheduler {
@@ -57,13 +64,16 @@ class StepScheduler {
   RequestId add_requests(Workload workload, std::span<const LengthLimits> limits,
                          std::span<const std::int32_t> prompt_logprobs = {});
 
-  // The next step, or null when every request is finished. Every plan must be followed by update() or abort_step().
+  // The next step, or null: with no step in flight every request is finished, with one in flight nothing can be planned
+  // before it is updated. Every plan must be followed by update() or abort_step(), in order.
   std::shared_ptr<const StepPlan> schedule();
   // The step ran: sampled[i] is the next token of plan.sample_ids[i]. Returns the requests that finished.
   const std::vector<RequestId>& update(const StepPlan& plan, std::span<const Token> sampled);
-  // The step failed: its blocks are never published, and its requests wait again with the output they have.
+  // The step failed: its blocks are never published, and its requests wait again with the output they have. So does the
+  // step that was planned behind it.
   void abort_step(const StepPlan& plan);
-  // Ends a request that is not finished, between steps.
+  // Ends a request that is not finished. What steps in flight sample for it is thrown away; one whose prompt they
+  // compute can't be stopped before it is updated, since others may be reading it.
   void stop(RequestId id);
   // Drops a finished request's output.
   void forget(RequestId id);
@@ -103,16 +113,19 @@ class StepScheduler {
   SchedulerView view() const;
   std::int64_t num_watermark_blocks() const;
   RequestRow& mutable_row(RequestId id) { return rows_[static_cast<std::size_t>(id)]; }
-  void check_in_flight(const StepPlan& plan) const;
+  void check_oldest(const StepPlan& plan) const;
   void start_plan();
+  void put_in_flight();
   void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
   void append_prompt_logits(const RequestRow& row, std::int32_t begin, std::int32_t end);
+  void fill_pending_tokens(std::span<const Token> sampled);
+  void accept_computed(const StepPlan& plan);
   void accept_token(RequestRow& row, Token token);
   void finish(RequestRow& row, FinishReason reason);
   void drop_finished_from_running();
 
   // decode.cc: sequences with one token left, and the blocks they need
-  void reserve_decode_blocks();
+  bool reserve_decode_blocks();
   void find_lacking_blocks();
   void schedule_decodes();
   void append_decodes_to_plan();
@@ -148,10 +161,10 @@ class StepScheduler {
   std::vector<RequestId> running_;  // in order of admission
   std::vector<WaitingReader> waiting_readers_;
   std::vector<RequestId> finished_;
-  std::vector<RequestRow*> decoding_;      // of the step being planned
-  std::vector<RequestId> lacking_blocks_;  // running requests that need one more block each
-  std::shared_ptr<StepPlan> plan_;         // being built, or in flight
-  bool is_in_flight_ = false;
+  std::vector<RequestRow*> decoding_;                // of the step being planned
+  std::vector<RequestId> lacking_blocks_;            // running requests that need one more block each
+  std::shared_ptr<StepPlan> plan_;                   // being built
+  std::deque<std::shared_ptr<StepPlan>> in_flight_;  // the oldest first
   Load load_;
   SchedulerStats stats_;
 };

@@ -202,7 +202,7 @@ def test_steps_and_updates_take_turns() -> None:
     assert plan is not None
     with pytest.raises(ValueError, match=r"step 0 is in flight; pass it to update\(\) or abort_step\(\) first"):
         scheduler.schedule()
-    with pytest.raises(ValueError, match=r"stop\(\) is called while a step is in flight"):
+    with pytest.raises(ValueError, match=r"stop\(\) is called while the prompt of request 0"):
         scheduler.stop(0)
     with pytest.raises(ValueError, match=r"step 0 samples 1 tokens, but 2 were passed to update\(\)"):
         scheduler.update(plan, np.array([1, 2], np.int32))

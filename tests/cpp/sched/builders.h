@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "policy/baseline_policy.h"
@@ -16,8 +18,17 @@ inline std::vector<Token> iota(std::int32_t length, Token first = 0) {
 }
 
 inline std::unique_ptr<StepScheduler> make_scheduler(const SchedulerConfig& config,
-                                                     StaticOrder order = StaticOrder::kFcfs) {
-  return std::make_unique<StepScheduler>(config, std::make_unique<BaselinePolicy>(order, 0));
+                                                     StaticOrder order = StaticOrder::kFcfs,
+                                                     const std::vector<RequestId>& tree_order = {}) {
+  return std::make_unique<StepScheduler>(config, std::make_unique<BaselinePolicy>(order, 0), tree_order);
+}
+
+// Lexicographic order is a depth-first order of the prefix tree.
+inline std::vector<RequestId> tree_order_of(const std::vector<std::vector<Token>>& prompts) {
+  std::vector<RequestId> order(prompts.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, {}, [&](RequestId id) { return prompts[static_cast<std::size_t>(id)]; });
+  return order;
 }
 
 inline RequestId add(StepScheduler& scheduler, const std::vector<std::vector<Token>>& prompts,

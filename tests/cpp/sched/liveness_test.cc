@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <numeric>
 #include <random>
 
 #include "sched/builders.h"
@@ -15,17 +14,8 @@ namespace {
 
 using Prompts = std::vector<std::vector<Token>>;
 
-// Lexicographic order is a depth-first order of the prefix tree.
-std::vector<RequestId> tree_order_of(const Prompts& prompts) {
-  std::vector<RequestId> order(prompts.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, {}, [&](RequestId id) { return prompts[static_cast<std::size_t>(id)]; });
-  return order;
-}
-
 std::unique_ptr<StepScheduler> planned_scheduler(const Prompts& prompts, const SchedulerConfig& config) {
-  return std::make_unique<StepScheduler>(config, std::make_unique<BaselinePolicy>(StaticOrder::kFcfs, 0),
-                                         tree_order_of(prompts));
+  return make_scheduler(config, StaticOrder::kFcfs, tree_order_of(prompts));
 }
 
 SchedulerConfig one_at_a_time(std::int64_t num_blocks) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <deque>
+#include <memory>
 #include <random>
 
 #include "sched/builders.h"
@@ -74,6 +76,17 @@ void check_answers(const StepScheduler& scheduler, const TokenExecutor& executor
   }
 }
 
+void check_limits(const StepPlan& plan, const SchedulerConfig& config) {
+  REQUIRE(static_cast<std::int32_t>(plan.token_ids.size()) <= config.max_batch_tokens);
+  REQUIRE(static_cast<std::int32_t>(plan.request_ids.size()) <= config.max_batch_requests);
+  REQUIRE(static_cast<std::int32_t>(plan.prompt_logit_rows.size()) <= config.max_prompt_logits);
+}
+
+bool can_be_stopped(const RequestRow& row, bool is_step_in_flight) {
+  if (row.status >= RequestStatus::kFinished) return false;
+  return !is_step_in_flight || row.sequence == nullptr || row.sequence->is_decoding;
+}
+
 SchedulerStats run_random_job(std::uint32_t seed) {
   std::mt19937 rng(seed);
   const std::int32_t block_size = uniform(rng, 1, 5);
@@ -87,12 +100,14 @@ SchedulerStats run_random_job(std::uint32_t seed) {
   if (uniform(rng, 0, 1) == 1) config.max_chunk_tokens = uniform(rng, 1, 10);
   if (uniform(rng, 0, 1) == 1) config.max_prompt_logits = uniform(rng, 1, 10);
   config.max_waiting_readers = uniform(rng, 0, 5);
+  config.max_steps_in_flight = uniform(rng, 1, 2);
   const auto order = static_cast<StaticOrder>(uniform(rng, 0, 2));
   const Token stop_token = 2;
   const Job job = random_job(rng, capacity);
   const bool has_faults = uniform(rng, 0, 1) == 1;
+  const bool is_planned = uniform(rng, 0, 1) == 1;
 
-  auto scheduler = make_scheduler(config, order);
+  auto scheduler = make_scheduler(config, order, is_planned ? tree_order_of(job.prompts) : std::vector<RequestId>{});
   TokenExecutor executor(num_blocks, block_size, /*vocab_size=*/8);
   REQUIRE(scheduler->add_stop_set({stop_token}) == 1);
   const auto half = job.prompts.size() / 2;
@@ -107,17 +122,23 @@ SchedulerStats run_random_job(std::uint32_t seed) {
   std::vector<bool> was_stopped(job.prompts.size(), false);
   bool is_second_half_in = false;
   int num_steps = 0;
+  std::deque<std::shared_ptr<const StepPlan>> in_flight;
   while (true) {
-    const auto plan = scheduler->schedule();
+    while (static_cast<std::int32_t>(in_flight.size()) < config.max_steps_in_flight) {
+      auto next = scheduler->schedule();
+      if (next == nullptr) break;
+      check_limits(*next, config);
+      in_flight.push_back(std::move(next));
+    }
+    const auto plan = in_flight.empty() ? nullptr : in_flight.front();
     if (plan == nullptr && is_second_half_in) break;
     if (plan != nullptr) {
-      REQUIRE(static_cast<std::int32_t>(plan->token_ids.size()) <= config.max_batch_tokens);
-      REQUIRE(static_cast<std::int32_t>(plan->request_ids.size()) <= config.max_batch_requests);
-      REQUIRE(static_cast<std::int32_t>(plan->prompt_logit_rows.size()) <= config.max_prompt_logits);
+      in_flight.pop_front();
       const auto sampled = executor.run(*plan);
       check_scores(*scheduler, executor, *plan);
       if (has_faults && uniform(rng, 0, 9) == 0) {
         scheduler->abort_step(*plan);
+        in_flight.clear();
       } else {
         scheduler->update(*plan, sampled);
       }
@@ -125,7 +146,7 @@ SchedulerStats run_random_job(std::uint32_t seed) {
     if (has_faults && uniform(rng, 0, 9) == 0) {
       const auto id = static_cast<RequestId>(
           uniform(rng, 0, static_cast<int>(scheduler->num_requests()) - 1 + (half == 0 && !is_second_half_in)));
-      if (id < scheduler->num_requests() && scheduler->row(id).status < RequestStatus::kFinished) {
+      if (id < scheduler->num_requests() && can_be_stopped(scheduler->row(id), !in_flight.empty())) {
         scheduler->stop(id);
         was_stopped[static_cast<std::size_t>(id)] = true;
       }
@@ -151,11 +172,11 @@ TEST_CASE("random jobs get the answers the model gives alone, and every block is
   for (std::uint32_t seed = 0; seed < 2000; ++seed) {
     INFO("seed " << seed);
     const SchedulerStats stats = run_random_job(seed);
-    total.num_cached_tokens += stats.num_cached_tokens;
-    total.num_preemptions += stats.num_preemptions;
-    total.num_recomputed_tokens += stats.num_recomputed_tokens;
+    total += stats;
   }
   CHECK(total.num_cached_tokens > 10000);
+  CHECK(total.num_wasted_tokens > 100);
+  CHECK(total.num_dead_blocks > 1000);
   CHECK(total.num_preemptions > 1000);
   CHECK(total.num_recomputed_tokens > 10000);
 }
