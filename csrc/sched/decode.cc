@@ -6,44 +6,41 @@ namespace blendserve {
 // Afterwards every running sequence holds the blocks of all its tokens. Preempts until there are enough; false where it
 // would have to preempt while a step is in flight, which may be writing the victim's blocks.
 bool StepScheduler::reserve_decode_blocks() {
-  find_lacking_blocks();
+  look_at_running();
   while (static_cast<std::int64_t>(lacking_blocks_.size()) > cache_.num_available()) {
     if (!in_flight_.empty()) return false;
     preempt(policy_->choose_victim(running_));
-    find_lacking_blocks();
+    look_at_running();
   }
-  for (const RequestId id : lacking_blocks_) BLENDSERVE_ASSERT(cache_.extend(mutable_row(id).sequence->blocks));
+  for (RequestRow* row : lacking_blocks_) BLENDSERVE_ASSERT(cache_.extend(row->sequence->blocks));
   return true;
 }
 
-void StepScheduler::find_lacking_blocks() {
-  lacking_blocks_.clear();
-  for (const RequestId id : running_) {
-    const RequestRow& row = mutable_row(id);
-    if (cache_.num_blocks_for(row.target_len()) > row.sequence->blocks.size()) lacking_blocks_.push_back(id);
-  }
-}
-
-void StepScheduler::schedule_decodes() {
+// The one pass over what runs: the more requests, the more of a step's scheduling it is.
+void StepScheduler::look_at_running() {
   load_ = {};
   decoding_.clear();
+  prefilling_.clear();
+  lacking_blocks_.clear();
   for (const RequestId id : running_) {
     RequestRow& row = mutable_row(id);
-    const std::int32_t num_left = row.num_left();
+    const std::int32_t target_len = row.target_len();
+    const std::int32_t num_left = target_len - row.sequence->num_scheduled;
+    if (cache_.num_blocks_for(target_len) > row.sequence->blocks.size()) lacking_blocks_.push_back(&row);
     if (num_left == 1 && row.request.is_sampled()) {
       decoding_.push_back(&row);
-      load_.decode_kv_tokens += row.target_len();
+      load_.decode_kv_tokens += target_len;
     } else if (num_left > 0) {
-      if (load_.num_prefill_tokens == 0) load_.prefill_context = row.sequence->num_scheduled;
+      if (prefilling_.empty()) load_.prefill_context = row.sequence->num_scheduled;
+      prefilling_.push_back(&row);
       load_.num_prefill_tokens += num_left;
     }
   }
   load_.num_decodes = static_cast<std::int32_t>(decoding_.size());
-  append_decodes_to_plan();
 }
 
 // What append_to_plan() does for each of them with one token, into arrays that grow only once.
-void StepScheduler::append_decodes_to_plan() {
+void StepScheduler::schedule_decodes() {
   StepPlan& plan = *plan_;
   const std::size_t count = decoding_.size();
   const std::int32_t block_size = config_.block_size;
@@ -77,6 +74,7 @@ void StepScheduler::append_decodes_to_plan() {
     plan.block_indptr[i + 1] = static_cast<std::int32_t>(plan.block_table.size());
     plan.logit_rows[i] = static_cast<std::int32_t>(i);
     plan.sample_positions[i] = static_cast<std::int32_t>(row.output.size()) + row.num_pending;
+    expect_token(row, i);
   }
   plan.sample_ids = plan.request_ids;
 }

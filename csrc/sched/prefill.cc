@@ -23,10 +23,9 @@ std::int32_t StepScheduler::max_scored_chunk(const RequestRow& row, std::int32_t
 }
 
 void StepScheduler::schedule_prefills(std::int32_t& budget) {
-  for (const RequestId id : running_) {
+  for (RequestRow* row : prefilling_) {
     if (budget == 0) return;
-    RequestRow& prefilling = mutable_row(id);
-    if (prefilling.num_left() > 0) schedule_chunk(prefilling, budget);
+    schedule_chunk(*row, budget);
   }
 }
 

@@ -56,17 +56,8 @@ std::shared_ptr<const StepPlan> StepScheduler::schedule() {
     return nullptr;
   }
   ++stats_.num_steps;
-  put_in_flight();
-  return plan_;
-}
-
-void StepScheduler::put_in_flight() {
-  for (std::size_t i = 0; i < plan_->sample_ids.size(); ++i) {
-    RequestRow& row = mutable_row(plan_->sample_ids[i]);
-    row.last_sample = static_cast<std::int32_t>(i);
-    ++row.num_pending;
-  }
   in_flight_.push_back(plan_);
+  return plan_;
 }
 
 const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::span<const Token> sampled) {
@@ -78,14 +69,17 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
   in_flight_.pop_front();
   finished_.clear();
   fill_pending_tokens(sampled);
-  accept_computed(plan);
-  for (std::size_t i = 0; i < sampled.size(); ++i) {
-    RequestRow& row = mutable_row(plan.sample_ids[i]);
-    if (row.sequence == nullptr) {
-      ++stats_.num_wasted_tokens;
+  std::size_t num_accepted = 0;  // samples stand in the order of their sequences
+  for (std::size_t s = 0; s < plan.request_ids.size(); ++s) {
+    RequestRow& row = mutable_row(plan.request_ids[s]);
+    const bool has_sample = num_accepted < sampled.size() && plan.sample_ids[num_accepted] == row.request.id;
+    const Token token = has_sample ? sampled[num_accepted++] : StepPlan::kPendingToken;
+    if (row.sequence == nullptr) {  // it ended meanwhile
+      stats_.num_wasted_tokens += has_sample ? 1 : 0;
       continue;
     }
-    accept_token(row, sampled[i]);
+    accept_computed(row, plan.kv_lens[s]);
+    if (has_sample) accept_token(row, token);
     if (row.status == RequestStatus::kFinished) finished_.push_back(row.request.id);
   }
   if (!finished_.empty()) drop_finished_from_running();
@@ -102,19 +96,11 @@ void StepScheduler::fill_pending_tokens(std::span<const Token> sampled) {
   }
 }
 
-void StepScheduler::accept_computed(const StepPlan& plan) {
-  for (std::size_t s = 0; s < plan.request_ids.size(); ++s) {
-    RequestRow& row = mutable_row(plan.request_ids[s]);
-    if (row.sequence == nullptr) continue;  // it ended meanwhile
-    const std::int32_t num_computed = plan.kv_lens[s];
-    row.sequence->num_computed = num_computed;
-    row.max_computed = std::max(row.max_computed, num_computed);
-    cache_.publish(row.sequence->blocks, row.tokens(), num_computed);
-    if (!row.request.is_sampled() && num_computed == row.num_tokens()) {
-      finish(row, FinishReason::kLength);
-      finished_.push_back(row.request.id);
-    }
-  }
+void StepScheduler::accept_computed(RequestRow& row, std::int32_t num_computed) {
+  row.sequence->num_computed = num_computed;
+  row.max_computed = std::max(row.max_computed, num_computed);
+  cache_.publish(row.sequence->blocks, row.tokens(), num_computed);
+  if (!row.request.is_sampled() && num_computed == row.num_tokens()) finish(row, FinishReason::kLength);
 }
 
 void StepScheduler::stop(RequestId id) {
@@ -214,10 +200,17 @@ void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens)
   plan.block_indptr.push_back(static_cast<std::int32_t>(plan.block_table.size()));
   if (row.request.scores_prompt()) append_prompt_logits(row, begin, end);
   if (end == row.num_tokens() && row.request.is_sampled()) {
+    expect_token(row, plan.sample_ids.size());
     plan.logit_rows.push_back(plan.qo_indptr.back() - 1);
     plan.sample_ids.push_back(row.request.id);
     plan.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
   }
+}
+
+// As sample number `sample` of the step being planned.
+void StepScheduler::expect_token(RequestRow& row, std::size_t sample) {
+  row.last_sample = static_cast<std::int32_t>(sample);
+  ++row.num_pending;
 }
 
 // The plan's last tokens are [begin, end) of the sequence. The prompt's last token has no prompt token behind it.

@@ -115,20 +115,19 @@ class StepScheduler {
   RequestRow& mutable_row(RequestId id) { return rows_[static_cast<std::size_t>(id)]; }
   void check_oldest(const StepPlan& plan) const;
   void start_plan();
-  void put_in_flight();
   void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
+  static void expect_token(RequestRow& row, std::size_t sample);
   void append_prompt_logits(const RequestRow& row, std::int32_t begin, std::int32_t end);
   void fill_pending_tokens(std::span<const Token> sampled);
-  void accept_computed(const StepPlan& plan);
+  void accept_computed(RequestRow& row, std::int32_t num_computed);
   void accept_token(RequestRow& row, Token token);
   void finish(RequestRow& row, FinishReason reason);
   void drop_finished_from_running();
 
   // decode.cc: sequences with one token left, and the blocks they need
   bool reserve_decode_blocks();
-  void find_lacking_blocks();
+  void look_at_running();
   void schedule_decodes();
-  void append_decodes_to_plan();
 
   // prefill.cc: running sequences with more left, in chunks
   void schedule_prefills(std::int32_t& budget);
@@ -161,8 +160,9 @@ class StepScheduler {
   std::vector<RequestId> running_;  // in order of admission
   std::vector<WaitingReader> waiting_readers_;
   std::vector<RequestId> finished_;
-  std::vector<RequestRow*> decoding_;                // of the step being planned
-  std::vector<RequestId> lacking_blocks_;            // running requests that need one more block each
+  std::vector<RequestRow*> decoding_;    // of what runs when a step is planned: those with one token left to compute,
+  std::vector<RequestRow*> prefilling_;  // those with more,
+  std::vector<RequestRow*> lacking_blocks_;          // and of both those that need one more block
   std::shared_ptr<StepPlan> plan_;                   // being built
   std::deque<std::shared_ptr<StepPlan>> in_flight_;  // the oldest first
   Load load_;
