@@ -65,9 +65,9 @@ class LLM:
 
     @classmethod
     def for_job(
-        cls, model_dir: Path, config: EngineConfig, tokenizer: Tokenizer | None, *, kv_tokens_needed: int
+        cls, model_dir: Path, config: EngineConfig, tokenizer: Tokenizer | None, *, kv_tokens_needed: int | None
     ) -> LLM:
-        """For a job known up front: an automatic KV cache is no larger than the job can use, in tokens."""
+        """For a job: an automatic KV cache is no larger than it can use, in tokens, where that is known."""
         llm = cls.__new__(cls)
         llm._setup(model_dir, config, tokenizer, kv_tokens_needed)
         return llm
