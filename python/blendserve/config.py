@@ -9,12 +9,24 @@ from typing import Literal, get_args
 
 from blendserve.errors import UserError
 
-__all__ = ["PLANNED_SCHEDULES", "Device", "Dtype", "EngineConfig", "Schedule", "WeightDtype", "parse_size"]
+__all__ = [
+    "DEFAULT_WINDOW",
+    "PLANNED_SCHEDULES",
+    "Device",
+    "Dtype",
+    "EngineConfig",
+    "Schedule",
+    "WeightDtype",
+    "parse_size",
+]
 
 Schedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
+
+DEFAULT_WINDOW = 100_000
+"""Rows of a job that are held in memory at a time."""
 
 PLANNED_SCHEDULES: tuple[Schedule, ...] = ("blend", "paper")
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
 from blendserve.config import PLANNED_SCHEDULES, Device, Dtype, EngineConfig, Schedule, WeightDtype
-from blendserve.engine import Engine, EngineRequest, JobPlanner
+from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
-from blendserve.prompts import Prompt, params_per_prompt, tokenize_prompts
+from blendserve.prompts import Prompt, check_order, params_per_prompt, tokenize_prompts
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.runner import ModelRunner
 from blendserve.sampling_params import SamplingParams
+from blendserve.submission import Submission
 from blendserve.text.tokenizer import Tokenizer
 
-__all__ = ["LLM", "Prompt"]
+__all__ = ["LLM", "Prompt", "Submission"]
 
 
 class LLM:
@@ -26,8 +28,10 @@ class LLM:
 
     Args:
         model: a folder in the Hugging Face format, a .gguf file, or None for the default model.
-        The others are the fields of `EngineConfig`. Under a planned schedule each list of prompts that finds the model
-        idle is a job with a plan, and a prefix cache, of its own.
+        The others are the fields of `EngineConfig`. Under a planned schedule the prompts of a call have a plan, and a
+        prefix cache, of their own, unless all of them can run at once beside what runs already.
+
+    Any thread may use it, while others do.
 
     Raises:
         UserError: an argument or the model can't be used.
@@ -65,9 +69,9 @@ class LLM:
 
     @classmethod
     def for_job(
-        cls, model_dir: Path, config: EngineConfig, tokenizer: Tokenizer | None, *, kv_tokens_needed: int
+        cls, model_dir: Path, config: EngineConfig, tokenizer: Tokenizer | None, *, kv_tokens_needed: int | None
     ) -> LLM:
-        """For a job known up front: an automatic KV cache is no larger than the job can use, in tokens."""
+        """For a job: an automatic KV cache is no larger than it can use, in tokens, where that is known."""
         llm = cls.__new__(cls)
         llm._setup(model_dir, config, tokenizer, kv_tokens_needed)
         return llm
@@ -90,7 +94,7 @@ class LLM:
         decode = None if tokenizer is None else tokenizer.decode
         runner = ModelRunner(model, self.config)
         self.engine = Engine(runner, self.config, self.model_config.eos_token_ids, decode, planner)
-        self._undelivered: dict[int, RequestOutput] = {}  # finished while another stream drove the engine, by index
+        self._shared = SharedEngine(self.engine)
 
     @property
     def stats(self) -> SchedulerStats:
@@ -121,6 +125,30 @@ class LLM:
         requests = self._requests(prompts, params)
         return self._stream(requests)
 
+    def submit(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priority: float = 0,
+        deadline: float | None = None,
+    ) -> Submission:
+        """Queue prompts and return at once, also while other threads wait for answers; errors are those of `generate`.
+
+        The prompts of one call are planned together, and start when nothing that started before them waits any more.
+        Of the submissions that wait, the one of the highest priority is next; of these the one of the earliest
+        deadline; of these the first to come.
+
+        Args:
+            priority: any finite number.
+            deadline: seconds from now by which the answers are wanted: it orders submissions, and nothing ends by it.
+        """
+        requests = self._requests(prompts, params)
+        check_order(priority, deadline)
+        due = None if deadline is None else time.monotonic() + deadline
+        window = self.engine.make_window(requests)
+        return Submission(self._shared, self._shared.add(window, priority=priority, deadline=due))
+
     def chat(
         self,
         conversations: Sequence[Sequence[Mapping[str, Any]]],
@@ -141,26 +169,15 @@ class LLM:
         return self.generate(prompts, params)
 
     def _stream(self, requests: Sequence[EngineRequest]) -> Iterator[RequestOutput]:
-        indices = self.engine.add(requests)
+        indices = self._shared.add(self.engine.make_window(requests))
         unfinished = set(indices)
         try:
-            while unfinished and (finished := self._wait_for_any(unfinished)):
-                for index in finished:
-                    unfinished.remove(index)
-                    yield self._undelivered.pop(index).at(index - indices.start)
+            while unfinished and (finished := self._shared.take_finished(unfinished)):
+                for output in finished:
+                    unfinished.remove(output.index)
+                    yield output.at(output.index - indices.start)
         finally:
-            self.engine.cancel(unfinished)
-            for index in unfinished:
-                self._undelivered.pop(index, None)
-
-    def _wait_for_any(self, indices: set[int]) -> list[int]:
-        """Those of `indices` that are finished, after as many steps as it takes; none when the engine has run dry."""
-        while not (finished := indices & self._undelivered.keys()):
-            outputs = self.engine.step()
-            if outputs is None:
-                return []
-            self._undelivered.update((output.index, output) for output in outputs)
-        return sorted(finished)
+            self._shared.cancel(unfinished)
 
     def _requests(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None

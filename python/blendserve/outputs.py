@@ -57,6 +57,10 @@ class RequestOutput:
         """The same result at another place."""
         return replace(self, index=index)
 
+    def copied_to(self, index: int) -> RequestOutput:
+        """The answer of an equal request, none of whose prompt was computed."""
+        return replace(self, index=index, num_cached_tokens=len(self.prompt_token_ids))
+
     @property
     def text(self) -> str | None:
         return self.outputs[0].text

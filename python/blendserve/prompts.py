@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from blendserve.errors import UserError
 from blendserve.sampling_params import SamplingParams
 from blendserve.text.tokenizer import Tokenizer
 
-__all__ = ["Prompt", "params_per_prompt", "tokenize_prompts"]
+__all__ = ["Prompt", "check_order", "params_per_prompt", "tokenize_prompts"]
 
 Prompt = str | Sequence[int]
 
@@ -43,6 +45,13 @@ def params_per_prompt(
     if len(params) != num_prompts:
         raise UserError(f"there are {num_prompts} prompts, but params for {len(params)}; give one for each, or one")
     return params
+
+
+def check_order(priority: object, deadline: object) -> None:
+    """`deadline` may be None."""
+    for name, value in {"priority": priority, "deadline": 0 if deadline is None else deadline}.items():
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise UserError(f"{name} is {_shown(value)}; it must be a finite number")
 
 
 def _as_list(prompts: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:

@@ -166,7 +166,13 @@ def test_the_python_example_of_the_engine_answers_with_the_default_model(tmp_pat
     assert "4" in second
 
 
+def test_the_python_example_of_submissions_answers_all_of_them(tmp_path: Path) -> None:
+    *questions, urgent = run_example(code_blocks("python")[1], tmp_path)
+    assert sorted(line[0] for line in questions) == ["0", "1"]
+    assert urgent in {"length True", "stop True"}
+
+
 def test_the_python_example_of_the_planner_schedules_every_request(tmp_path: Path) -> None:
-    plan, end = run_example(code_blocks("python")[1], tmp_path)
+    plan, end = run_example(code_blocks("python")[2], tmp_path)
     assert re.fullmatch(r"\[\d \d \d\] density [\d.]+, 30% shared", plan)
     assert end.startswith("3 finished in ")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from blendserve._core import SchedulerStats
+
+if TYPE_CHECKING:
+    from blendserve.engine import Engine
 
 __all__ = ["JobObserver", "JobProgress", "JobSummary"]
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A moment of a running job. `work_done` of `total_work` tokens: prompt and possible output, 0 once given up."""
+    """A moment of a running job: of the `num_requests` read so far, and of its work in tokens, prompt and possible
+    output, 0 once given up; `total_work` is estimated as far as the input is not read.
+    """
 
     num_answered: int
     num_requests: int
@@ -32,14 +37,14 @@ class JobObserver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """How a job ended; docs/metrics.md defines every field. Seconds are of wall time, `run_s` of the step loop,
-    `planning_s` a part of `setup_s`.
-    """
+    """How a job ended; docs/metrics.md defines every field. Seconds are of wall time, `run_s` of the step loop."""
 
     num_rows: int
     num_answered: int
     num_failed: int
     num_kept: int
+    windows: int
+    duplicates: int
     prompt_tokens: int
     cached_tokens: int
     joined_tokens: int
@@ -58,37 +63,37 @@ class JobSummary:
     @classmethod
     def of(
         cls,
-        stats: SchedulerStats | None,
+        engine: Engine | None,
         *,
         num_rows: int,
         num_answered: int,
         num_failed: int,
         num_kept: int,
         setup_s: float,
-        planning_s: float,
         run_s: float,
     ) -> JobSummary:
-        """`stats` is None for a job in which nothing had to run."""
-        prompt_tokens = stats.num_prompt_tokens if stats else 0
-        output_tokens = stats.num_output_tokens if stats else 0
-        cached_tokens = stats.num_cached_tokens if stats else 0
+        """`engine` is None for a job in which nothing had to run."""
+        stats = SchedulerStats() if engine is None else engine.stats
+        prompt_tokens, output_tokens = stats.num_prompt_tokens, stats.num_output_tokens
         return cls(
             num_rows=num_rows,
             num_answered=num_answered,
             num_failed=num_failed,
             num_kept=num_kept,
+            windows=0 if engine is None else engine.num_windows,
+            duplicates=0 if engine is None else engine.num_duplicates,
             prompt_tokens=prompt_tokens,
-            cached_tokens=cached_tokens,
-            joined_tokens=stats.num_joined_tokens if stats else 0,
+            cached_tokens=stats.num_cached_tokens,
+            joined_tokens=stats.num_joined_tokens,
             output_tokens=output_tokens,
-            recomputed_tokens=stats.num_recomputed_tokens if stats else 0,
-            preemptions=stats.num_preemptions if stats else 0,
-            evicted_blocks=stats.num_evicted_blocks if stats else 0,
-            dead_blocks=stats.num_dead_blocks if stats else 0,
-            steps=stats.num_steps if stats else 0,
-            sharing_ratio=cached_tokens / prompt_tokens if prompt_tokens else 0.0,
-            throughput_tok_s=(prompt_tokens + output_tokens) / run_s if stats else 0.0,
+            recomputed_tokens=stats.num_recomputed_tokens,
+            preemptions=stats.num_preemptions,
+            evicted_blocks=stats.num_evicted_blocks,
+            dead_blocks=stats.num_dead_blocks,
+            steps=stats.num_steps,
+            sharing_ratio=stats.num_cached_tokens / prompt_tokens if prompt_tokens else 0.0,
+            throughput_tok_s=(prompt_tokens + output_tokens) / run_s if engine is not None else 0.0,
             setup_s=setup_s,
-            planning_s=planning_s,
+            planning_s=0.0 if engine is None else engine.planning_s,
             run_s=run_s,
         )

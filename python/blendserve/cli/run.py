@@ -12,7 +12,7 @@ from rich.console import Console
 
 from blendserve.cli.exit_status import FAILED_ROWS, exit_status
 from blendserve.cli.progress import ProgressDisplay
-from blendserve.config import EngineConfig
+from blendserve.config import DEFAULT_WINDOW, EngineConfig
 from blendserve.errors import UserError
 from blendserve.io.paths import check_metrics_path
 from blendserve.openmp import let_idle_threads_sleep
@@ -59,6 +59,9 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
     ] = True,
+    window: Annotated[
+        int, typer.Option(metavar="N", help="Rows read, planned and held in memory at a time.")
+    ] = DEFAULT_WINDOW,
     metrics: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write the closing figures as JSON.")] = None,
 ) -> None:
     """Answer every request of a file in the OpenAI Batch format."""
@@ -83,7 +86,8 @@ def run(
         except ModuleNotFoundError as error:
             raise UserError(f"`run` needs {error.name}: pip install 'blendserve[engine]'") from None
         with ProgressDisplay(console) as display:
-            summary = BatchJob(input_path, output_path, model, config, resume).run(display)
+            job = BatchJob(input_path, output_path, model, config, resume, window)
+            summary = job.run(display)
         figures = dataclasses.asdict(summary)
         console.print(_summary_text(figures, output_path), markup=False, highlight=False, soft_wrap=True)
         if metrics is not None:
@@ -103,17 +107,19 @@ def _write_metrics(path: str, figures: dict[str, Any]) -> None:
 
 def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     kept = f", {figures['num_kept']} kept from an earlier run" if figures["num_kept"] else ""
-    planning = f", {figures['planning_s']:.1f} s of it planning" if figures["planning_s"] else ""
+    planning = f"; {figures['planning_s']:.1f} s of planning" if figures["planning_s"] else ""
+    duplicates = f", {figures['duplicates']} of them as copies of equal ones" if figures["duplicates"] else ""
+    windows = f" and {figures['windows']} windows" if figures["windows"] > 1 else ""
     dead = f", {figures['dead_blocks']:,} blocks given back as nobody would read them" if figures["dead_blocks"] else ""
     rows = {
-        "rows": f"{figures['num_answered']} answered, {figures['num_failed']} failed{kept}",
+        "rows": f"{figures['num_answered']} answered{duplicates}, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
         "prefix cache": f"{figures['joined_tokens']:,} tokens shared while being computed, "
         f"{figures['evicted_blocks']:,} blocks evicted{dead}",
         "output tokens": f"{figures['output_tokens']:,}",
         "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
-        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps, after {figures['setup_s']:.1f} s of set-up"
-        + planning,
+        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps{windows}, "
+        f"after {figures['setup_s']:.1f} s of set-up{planning}",
         "preemptions": f"{figures['preemptions']}, {figures['recomputed_tokens']:,} tokens computed again",
         "results": "stdout" if output_path == "-" else output_path,
     }

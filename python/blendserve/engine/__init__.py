@@ -5,5 +5,7 @@ from __future__ import annotations
 from blendserve.engine.engine import Engine
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.job_planner import JobPlanner
+from blendserve.engine.shared_engine import SharedEngine
+from blendserve.engine.window import Window
 
-__all__ = ["Engine", "EngineRequest", "JobPlanner", "RequestLimits"]
+__all__ = ["Engine", "EngineRequest", "JobPlanner", "RequestLimits", "SharedEngine", "Window"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,23 +10,30 @@ from numpy.typing import NDArray
 
 from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
-from blendserve.engine.arrivals import Arrivals, num_logprobs
+from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.window import Window, WindowMaker
+from blendserve.engine.window_queue import QueuedWindow, WindowQueue
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
-from blendserve.sampling_params import SamplingParams
 from blendserve.text.detokenizer import Decode
 
 __all__ = ["Engine"]
 
 
+_MAX_SCHEDULER_ROWS = 2**18  # that a scheduler is given in its life: it keeps their prompts
+
+
 @dataclass(slots=True)
 class _Job:
-    """A request and its `n` choices, which are the scheduler's requests first_id, first_id + 1, ..."""
+    """A request and its `n` choices, which are the scheduler's requests first_id, first_id + 1, ...
 
-    index: int
+    Its answer is that of all requests in `indices`, copied for all but the first.
+    """
+
+    indices: list[int]
     request: EngineRequest
     first_id: int
     choices: dict[int, CompletionOutput] = field(default_factory=dict)
@@ -36,9 +42,11 @@ class _Job:
 class Engine:
     """Drives one model. `step()` is the whole of it: schedule, run, sample, update.
 
-    `decode` turns token ids into text, None for a model without a tokenizer. With a `planner`, which the planned
-    schedules need, the requests that an idle engine is given are a job: it is planned, and has a scheduler, and so a
-    prefix cache, of its own. Requests that come while it runs are answered after it. One thread at a time may use it.
+    `decode` turns token ids into text, None for a model without a tokenizer. What is added together is a window: it
+    starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that
+    finds the engine idle is planned, and has a scheduler, and so a prefix cache, of its own; one that comes while
+    another runs waits until that has ended, unless all of it can run at once: then it needs no plan. One thread at a
+    time may use an engine, but any may make windows and add them.
     """
 
     def __init__(
@@ -51,11 +59,13 @@ class Engine:
     ) -> None:
         self._runner = runner
         self._config = config
-        self._eos_token_ids = tuple(eos_token_ids)
         self._limits = RequestLimits.of(
             runner.model_config, kv_capacity=config.kv_capacity, has_tokenizer=decode is not None
         )
-        self._planner = planner
+        self._maker = WindowMaker(self._limits, tuple(eos_token_ids), config.seed, planner)
+        self._windows = WindowQueue()
+        self._num_windows = 0
+        self._num_duplicates = 0
         self._planning_s = 0.0
         self._scheduler = self._scheduler_of(None)
         self._past_stats = SchedulerStats()
@@ -64,7 +74,6 @@ class Engine:
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
         self._answers = Answers(decode)
         self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
-        self._num_jobs = 0
 
     @property
     def limits(self) -> RequestLimits:
@@ -80,42 +89,50 @@ class Engine:
         return self._past_stats + self._scheduler.stats
 
     @property
+    def num_windows(self) -> int:
+        """Windows that have started."""
+        return self._num_windows
+
+    @property
+    def num_duplicates(self) -> int:
+        """Requests of these windows whose answer is another one's."""
+        return self._num_duplicates
+
+    @property
     def planning_s(self) -> float:
-        """Seconds spent on plans since construction."""
+        """Seconds spent on the plans of these windows."""
         return self._planning_s
 
-    def add(self, requests: Sequence[EngineRequest]) -> range:
-        """Queue requests; returns their indices, by which their `RequestOutput`s are known.
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there is work that has not started yet: another window would only wait behind it."""
+        return len(self._windows) > 0 or self._num_waiting > 0
+
+    def make_window(self, requests: Sequence[EngineRequest]) -> Window:
+        """Requests as a window to add. Any thread may make one.
 
         Raises:
-            RequestError: one of them can't be answered; none is queued.
+            RequestError: one of them can't be answered.
         """
-        arrivals = Arrivals.of(requests, self._limits)
-        end_ids = [self._end_ids(request.params) for request in requests]
-        if self._planner is not None and requests and not self._jobs:
-            self._begin_planned_job(self._planner, arrivals)
-        first_id = self._scheduler.num_requests
-        row_ids = np.arange(first_id, first_id + arrivals.num_rows)
-        self._sampling.set(row_ids, **arrivals.sampling_columns(requests, self._config.seed))
-        self._scheduler.add_requests(
-            arrivals.tokens,
-            arrivals.offsets,
-            arrivals.max_new_tokens,
-            arrivals.by_row((self._scheduler.add_stop_set(ids) for ids in end_ids), np.int32),
-            arrivals.by_row((num_logprobs(request.params.prompt_logprobs) for request in requests), np.int32),
-        )
-        indices = range(self._num_jobs, self._num_jobs + len(requests))
-        self._num_jobs += len(requests)
-        for index, request, ids in zip(indices, requests, end_ids, strict=True):
-            self._begin(_Job(index, request, first_id), ids)
-            first_id += request.params.n
-        return indices
+        return self._maker.make(requests)
+
+    def add_window(self, window: Window, *, priority: float = 0, deadline: float | None = None) -> range:
+        """Queue a window; returns the indices by which its requests' `RequestOutput`s are known. Any thread may add.
+
+        Windows start by priority, the highest first, then by deadline, the earliest first, then as they come.
+        """
+        return self._windows.put(window, priority=priority, deadline=deadline)
+
+    def add(self, requests: Sequence[EngineRequest]) -> range:
+        """`make_window` and `add_window`."""
+        return self.add_window(self.make_window(requests))
 
     def step(self) -> list[RequestOutput] | None:
         """Run one step. Returns the requests that finished in it, or None when there is nothing left to run.
 
         If the model fails, the error is raised and every request of the step waits to be run again.
         """
+        self._start_due_windows()
         plan = self._scheduler.schedule()
         if plan is None:
             return None
@@ -134,13 +151,50 @@ class Engine:
             self._scheduler.stop(request_id)
         return self._collect(np.union1d(finished, np.array(matched, dtype=np.int32)))
 
-    def _begin_planned_job(self, planner: JobPlanner, arrivals: Arrivals) -> None:
-        """The scheduler's next requests are `arrivals`."""
-        started = time.perf_counter()
-        scheduler = self._scheduler_of(planner.plan(arrivals))
-        self._planning_s += time.perf_counter() - started
-        self._past_stats += self._scheduler.stats
-        self._scheduler = scheduler
+    @property
+    def _num_waiting(self) -> int:
+        return self._scheduler.num_unfinished - self._scheduler.num_running
+
+    def _start_due_windows(self) -> None:
+        while (queued := self._windows.take(self._is_due)) is not None:
+            self._start(queued)
+
+    def _is_due(self, window: Window) -> bool:
+        num_unfinished = self._scheduler.num_unfinished
+        if num_unfinished == 0:
+            return True
+        num_rows = window.arrivals.num_rows
+        if self._is_worn or (window.plan is not None and num_rows > self._config.max_batch_requests):
+            return False
+        return self._num_waiting == 0 or num_unfinished + num_rows <= self._config.max_batch_requests
+
+    @property
+    def _is_worn(self) -> bool:
+        return self._scheduler.num_requests >= _MAX_SCHEDULER_ROWS
+
+    def _start(self, queued: QueuedWindow) -> None:
+        window = queued.window
+        if self._scheduler.num_unfinished == 0 and (window.plan is not None or self._is_worn):
+            self._past_stats += self._scheduler.stats
+            self._scheduler = self._scheduler_of(window.plan)
+        first_id = self._scheduler.num_requests
+        arrivals = window.arrivals
+        self._sampling.set(np.arange(first_id, first_id + arrivals.num_rows), **window.sampling)
+        self._scheduler.add_requests(
+            arrivals.tokens,
+            arrivals.offsets,
+            arrivals.max_new_tokens,
+            arrivals.by_row((self._scheduler.add_stop_set(list(ids)) for ids in window.end_ids), np.int32),
+            arrivals.by_row((num_logprobs(request.params.prompt_logprobs) for request in window.requests), np.int32),
+        )
+        for request, group, end_ids in zip(window.requests, window.groups, window.end_ids, strict=True):
+            self._begin(_Job([queued.indices[place] for place in group], request, first_id), end_ids)
+            first_id += request.params.n
+        self._num_windows += 1
+        self._num_duplicates += window.num_duplicates
+        self._planning_s += window.planning_s
+        if queued.cancelled:
+            self.cancel(queued.cancelled)
 
     def _scheduler_of(self, job: PlannedJob | None) -> StepScheduler:
         config = self._config
@@ -151,7 +205,7 @@ class Engine:
             max_batch_tokens=config.max_batch_tokens,
             max_batch_requests=config.max_batch_requests,
             max_prompt_logits=config.max_prompt_logits,
-            schedule="fcfs" if job is None and self._planner is not None else config.schedule,
+            schedule="fcfs" if job is None and self._maker.planner is not None else config.schedule,
             seed=config.seed % 2**64,
             execution="sequential",
             first_rows=[] if job is None else job.first_rows,
@@ -171,14 +225,20 @@ class Engine:
     def cancel(self, indices: Iterable[int]) -> None:
         """End requests that are not finished; they return nothing."""
         cancelled = set(indices)
+        self._windows.cancel(cancelled)
         for request_id, job in list(self._jobs.items()):
-            if job.index in cancelled:
-                self._scheduler.stop(request_id)
-                self._scheduler.forget(request_id)
-                self._answers.drop(request_id)
-                self._prompt_scores.finish(request_id)
-                self._sampling.edit(request_id, None)
-                del self._jobs[request_id]
+            if not cancelled.isdisjoint(job.indices):
+                job.indices = [index for index in job.indices if index not in cancelled]
+            if not job.indices:
+                self._drop(request_id)
+
+    def _drop(self, request_id: int) -> None:
+        self._scheduler.stop(request_id)
+        self._scheduler.forget(request_id)
+        self._answers.drop(request_id)
+        self._prompt_scores.finish(request_id)
+        self._sampling.edit(request_id, None)
+        del self._jobs[request_id]
 
     def _begin(self, job: _Job, end_ids: Sequence[int]) -> None:
         prompt, params = job.request.prompt_token_ids, job.request.params
@@ -188,10 +248,6 @@ class Engine:
             self._sampling.edit(request_id, LogitEdits.of(params, prompt, end_ids))
         if params.prompt_logprobs is not None:
             self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
-
-    def _end_ids(self, params: SamplingParams) -> list[int]:
-        """The tokens that end an answer."""
-        return sorted({*(() if params.ignore_eos else self._eos_token_ids), *params.stop_token_ids})
 
     def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
         outputs = []
@@ -204,12 +260,13 @@ class Engine:
             self._scheduler.forget(request_id)
             self._sampling.edit(request_id, None)
             if len(job.choices) == job.request.params.n:
-                outputs.append(self._output(job))
+                output = self._output(job)
+                outputs += [output, *(output.copied_to(index) for index in job.indices[1:])]
         return outputs
 
     def _output(self, job: _Job) -> RequestOutput:
         return RequestOutput(
-            index=job.index,
+            index=job.indices[0],
             prompt_token_ids=tuple(job.request.prompt_token_ids.tolist()),
             outputs=tuple(job.choices[choice] for choice in range(job.request.params.n)),
             num_cached_tokens=self._scheduler.num_cached_tokens(job.first_id),

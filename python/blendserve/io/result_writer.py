@@ -77,6 +77,7 @@ class ResultWriter:
         path = Path(self._path)
         if self._resume and path.is_file():
             self._completed = keep_completed(path, self._job)
+            self._job = None  # it may be as large as the input
             return path.open("ab")
         return path.open("wb")
 

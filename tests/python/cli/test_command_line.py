@@ -11,7 +11,7 @@ from batch_jobs import invoke, start, wait
 OPTIONS = {
     "--input", "--output", "--model", "--schedule", "--device", "--dtype", "--weight-dtype", "--attention",
     "--max-batch-tokens", "--max-batch-requests",
-    "--kv-memory", "--seed", "--resume", "--no-resume", "--metrics", "--help",
+    "--kv-memory", "--seed", "--resume", "--no-resume", "--window", "--metrics", "--help",
 }  # fmt: skip
 
 PLAN_OPTIONS = {

@@ -34,7 +34,7 @@ def test_a_planned_job_writes_what_any_other_writes(job: Job, tmp_path: Path, sc
         row["response"]["body"]["usage"]["completion_tokens"] for row in job.rows if row["error"] is None
     )
     assert "planning ...\n" in ended.log
-    assert f" s of set-up, {figures['planning_s']:.1f} s of it planning\n" in ended.log
+    assert f" s of set-up; {figures['planning_s']:.1f} s of planning\n" in ended.log
 
 
 def text_of(row: dict[str, object]) -> object:

@@ -188,9 +188,9 @@ def test_answers_of_a_stream_left_early_are_not_kept_for_it(llm: LLM) -> None:
     first = llm.stream(PROMPTS, GREEDY)
     next(first)
     llm.generate(PROMPTS, GREEDY)
-    assert llm._undelivered
+    assert llm._shared._finished
     first.close()  # type: ignore[attr-defined]
-    assert not llm._undelivered
+    assert not llm._shared._finished
 
 
 def test_a_failing_step_ends_the_call_and_leaves_the_model_usable(

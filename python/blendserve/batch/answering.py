@@ -1,0 +1,142 @@
+"""A job's windows through the engine, and its answers to rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from blendserve.batch.progress import JobObserver, JobProgress
+from blendserve.batch.tally import Tally
+from blendserve.batch.windows import OneAhead, RowWindow
+from blendserve.engine import Engine, EngineRequest, Window
+from blendserve.errors import RequestError
+from blendserve.io.batch_input import BatchRequest, RowError
+from blendserve.io.batch_output import success_row
+from blendserve.llm import LLM
+from blendserve.outputs import RequestOutput
+from blendserve.text.tokenizer import Tokenizer
+
+__all__ = ["Answering", "PreparedWindow", "prepare_window"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    """A row that can be answered; `work` is the tokens of its prompt and of the longest answer, of all choices, or 0 if
+    it gets a copy of another row's answer.
+    """
+
+    row: BatchRequest
+    work: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWindow:
+    """A window as the engine takes it, its rows in the same order, and the rows that can't be answered.
+
+    `share_read` of the input has been read by then.
+    """
+
+    window: Window
+    queued: list[_Queued]
+    errors: list[RowError]
+    share_read: float
+
+
+def prepare_window(engine: Engine, rows: RowWindow, share_read: float) -> PreparedWindow:
+    """Checks and plans; in any thread."""
+    errors = list(rows.errors)
+    answerable: list[tuple[BatchRequest, EngineRequest, int]] = []
+    for row, request in rows.rows:
+        try:
+            max_new_tokens = engine.limits.max_new_tokens(request)
+        except RequestError as error:
+            errors.append(row.failed(error))
+        else:
+            work = request.params.n * (len(request.prompt_token_ids) + max_new_tokens)
+            answerable.append((row, request, work))
+    window = engine.make_window([request for _, request, _ in answerable])
+    computed = {group[0] for group in window.groups}
+    queued = [_Queued(row, work if place in computed else 0) for place, (row, _, work) in enumerate(answerable)]
+    return PreparedWindow(window, queued, errors, share_read)
+
+
+class Answering:
+    """Answers one window after the other; a row is forgotten once it is written."""
+
+    def __init__(self, llm: LLM, tally: Tally, observer: JobObserver, default_model_name: str) -> None:
+        self._llm = llm
+        self._engine = llm.engine
+        self._tally = tally
+        self._observer = observer
+        self._default_model_name = default_model_name
+        self._queued: dict[int, _Queued] = {}
+        self._num_requests = 0
+        self._work = 0
+        self._work_given_up = 0
+        self._share_read = 1.0
+
+    def run(self, windows: OneAhead[PreparedWindow]) -> None:
+        """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
+        for prepared in windows:
+            self._add(prepared)
+            while (self._engine.has_waiting or not windows.is_ready) and self._step():
+                pass
+        while self._step():
+            pass
+
+    def _add(self, prepared: PreparedWindow) -> None:
+        self._tally.failed(prepared.errors)
+        indices = self._engine.add_window(prepared.window)
+        self._queued.update(zip(indices, prepared.queued, strict=True))
+        self._num_requests += len(indices)
+        self._work += sum(queued.work for queued in prepared.queued)
+        self._share_read = prepared.share_read
+
+    def _step(self) -> bool:
+        """Run one step and write what finished; False when there is nothing to run."""
+        outputs = self._engine.step()
+        if outputs is None:
+            return False
+        for output in outputs:
+            queued = self._queued.pop(output.index)
+            self._tally.answered(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
+            self._work_given_up += max(queued.work - _num_tokens(output), 0)
+        self._observer.progress(self._progress())
+        return True
+
+    def _progress(self) -> JobProgress:
+        stats = self._llm.stats
+        return JobProgress(
+            num_answered=self._tally.num_answered,
+            num_requests=self._num_requests,
+            work_done=stats.num_prompt_tokens + stats.num_output_tokens + self._work_given_up,
+            total_work=int(self._work / self._share_read),
+            num_running=self._engine.scheduler.num_running,
+            stats=stats,
+        )
+
+
+def _result_row(
+    row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None, default_model_name: str
+) -> bytes:
+    return success_row(
+        row,
+        output,
+        created=int(time.time()),
+        model=default_model_name,
+        prompt_text=_prompt_text(row, output, tokenizer) if row.echo else None,
+        token_text=None if tokenizer is None else tokenizer.token_text,
+        token_bytes=None if tokenizer is None else tokenizer.token_bytes,
+    )
+
+
+def _prompt_text(row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None) -> str | None:
+    """As the row gives it, or what its token ids spell."""
+    if isinstance(row.prompt, str) or tokenizer is None:
+        return row.prompt if isinstance(row.prompt, str) else None
+    return tokenizer.decode(output.prompt_token_ids)
+
+
+def _num_tokens(output: RequestOutput) -> int:
+    """Prompt and output tokens of all choices."""
+    return sum(len(output.prompt_token_ids) + len(choice.token_ids) for choice in output.outputs)

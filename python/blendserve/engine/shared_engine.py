@@ -1,0 +1,81 @@
+"""One engine, many threads that wait for its answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from blendserve.engine.engine import Engine
+from blendserve.engine.window import Window
+from blendserve.outputs import RequestOutput
+
+__all__ = ["SharedEngine"]
+
+
+class SharedEngine:
+    """Whoever waits for an answer drives the engine, one thread at a time, for all that wait."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._changed = threading.Condition()
+        self._is_driven = False
+        self._wanted: set[int] = set()  # not finished
+        self._finished: dict[int, RequestOutput] = {}  # not taken yet, by index
+        self._cancelled: set[int] = set()  # that the engine has yet to be told of
+
+    def add(self, window: Window, *, priority: float = 0, deadline: float | None = None) -> range:
+        """As `Engine.add_window`; never waits for a step."""
+        with self._changed:
+            indices = self._engine.add_window(window, priority=priority, deadline=deadline)
+            self._wanted.update(indices)
+            return indices
+
+    def are_finished(self, indices: Iterable[int]) -> bool:
+        with self._changed:
+            return self._wanted.isdisjoint(indices)
+
+    def take_finished(self, indices: set[int]) -> list[RequestOutput]:
+        """Of `indices`, what has finished, once at least one has; nothing if none of them is wanted any more."""
+        while True:
+            with self._changed:
+                finished = self._pop_finished(indices)
+                if finished or self._wanted.isdisjoint(indices):
+                    return finished
+                if self._is_driven:
+                    self._changed.wait()
+                    continue
+                self._is_driven = True
+            self._drive()
+
+    def cancel(self, indices: Iterable[int]) -> list[RequestOutput]:
+        """Give up what has not finished. Returns what has, and was not taken."""
+        with self._changed:
+            unfinished = self._wanted.intersection(indices)
+            self._wanted -= unfinished
+            self._cancelled |= unfinished
+            if not self._is_driven:
+                self._tell_engine()
+            self._changed.notify_all()
+            return self._pop_finished(set(indices))
+
+    def _pop_finished(self, indices: set[int]) -> list[RequestOutput]:
+        return [self._finished.pop(index) for index in sorted(indices & self._finished.keys())]
+
+    def _drive(self) -> None:
+        """One step."""
+        outputs: list[RequestOutput] = []
+        try:
+            with self._changed:
+                self._tell_engine()
+            outputs = self._engine.step() or []
+        finally:
+            with self._changed:
+                self._is_driven = False
+                self._finished.update((output.index, output) for output in outputs if output.index in self._wanted)
+                self._wanted.difference_update(output.index for output in outputs)
+                self._changed.notify_all()
+
+    def _tell_engine(self) -> None:
+        if self._cancelled:
+            self._engine.cancel(self._cancelled)
+            self._cancelled = set()
