@@ -9,15 +9,17 @@ from hashlib import blake2b
 from itertools import chain
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from blendserve.errors import RequestError, UserError
-from blendserve.io.body_fields import CHAT_URL, COMPLETIONS_URL, Url, check_field_names
-from blendserve.io.fields import MAX_INT32, JsonObject, refused, shown, unknown_field
+from blendserve.io.body_fields import CHAT_URL, COMPLETIONS_URL, Url
+from blendserve.io.body_settings import read_settings
+from blendserve.io.fields import JsonObject, refused, shown, unknown_field
 from blendserve.io.lines import MAX_LINE_BYTES, Line, read_lines
 from blendserve.io.messages import read_messages
 from blendserve.io.prompt import read_prompt
-from blendserve.io.sampling_fields import read_sampling_params
 from blendserve.sampling_params import SamplingParams
 
 __all__ = ["BatchRequest", "RowError", "read_requests", "require_rows", "row_ids"]
@@ -51,7 +53,7 @@ class BatchRequest:
 
     line, row_id: as in `RowError`.
     model: the name to echo, None if the row gives none.
-    prompt: text or token ids, not empty.
+    prompt: text or token ids, int32 [p], not empty.
     messages: each with role (system, user or assistant), content (a string) and, where given, name.
     chat_template_kwargs: variables for the chat template.
     echo: whether a completion begins with its prompt.
@@ -63,7 +65,7 @@ class BatchRequest:
     custom_id: str
     url: Url
     model: str | None
-    prompt: str | tuple[int, ...] | None
+    prompt: str | NDArray[np.int32] | None
     messages: tuple[Mapping[str, Any], ...] | None
     chat_template_kwargs: Mapping[str, Any]
     echo: bool
@@ -166,20 +168,20 @@ def _read_request(line: Line, custom_id: str, row: JsonObject) -> BatchRequest:
         raise refused("method", row.get("method"), '"POST"')
     url = _read_url(row)
     body = JsonObject.check("body", row.required("body", "an object"))
-    check_field_names(body, url)
+    settings = read_settings(body, url)
     chat = url == CHAT_URL
     return BatchRequest(
         line=line.number,
         row_id=line.row_id,
         custom_id=custom_id,
         url=url,
-        model=body.string("model"),
+        model=settings.model,
         prompt=None if chat else read_prompt(body),
         messages=read_messages(body) if chat else None,
-        chat_template_kwargs=body.mapping("chat_template_kwargs") or {},
-        echo=body.boolean("echo") or False,
-        params=read_sampling_params(body, url),
-        expected_output_tokens=body.integer("expected_output_tokens", 1, MAX_INT32),
+        chat_template_kwargs=settings.chat_template_kwargs,
+        echo=settings.echo,
+        params=settings.params,
+        expected_output_tokens=settings.expected_output_tokens,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from blendserve.errors import RequestError
 
-__all__ = ["MAX_INT32", "JsonObject", "not_supported", "refused", "shown", "token_ids", "unknown_field"]
+__all__ = ["MAX_INT32", "JsonObject", "check_token_ids", "not_supported", "refused", "shown", "unknown_field"]
 
 MAX_INT32 = 2**31 - 1
 
@@ -48,11 +48,11 @@ def unknown_field(parent: str, name: str, known: Iterable[str]) -> RequestError:
     return RequestError(f"unknown field {path}; {remedy}", param=path)
 
 
-def token_ids(path: str, values: list[Any]) -> tuple[int, ...]:
-    bad = next((i for i, value in enumerate(values) if type(value) is not int or not 0 <= value <= MAX_INT32), None)
-    if bad is not None:
-        raise refused(f"{path}[{bad}]", values[bad], f"a token id, an integer between 0 and {MAX_INT32}")
-    return tuple(values)
+def check_token_ids(path: str, values: list[Any]) -> None:
+    if set(map(type, values)) <= {int} and min(values, default=0) >= 0 and max(values, default=0) <= MAX_INT32:
+        return
+    bad = next(i for i, value in enumerate(values) if type(value) is not int or not 0 <= value <= MAX_INT32)
+    raise refused(f"{path}[{bad}]", values[bad], f"a token id, an integer between 0 and {MAX_INT32}")
 
 
 @dataclass(frozen=True, slots=True)

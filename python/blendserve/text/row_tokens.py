@@ -28,7 +28,7 @@ class _Rendered:
     """A row whose prompt is ready to be encoded: text, or token ids as the row gives them."""
 
     row: BatchRequest
-    prompt: str | tuple[int, ...]
+    prompt: str | NDArray[np.int32]
 
 
 def encode_rows(rows: Iterable[BatchRequest | RowError], tokenizer: Tokenizer | None) -> Iterator[RowTokens | RowError]:
@@ -46,13 +46,13 @@ def encode_rows(rows: Iterable[BatchRequest | RowError], tokenizer: Tokenizer | 
             elif isinstance(item.prompt, str):
                 yield item.row, next(chats if item.row.messages is not None else plain)
             else:
-                yield item.row, np.array(item.prompt, dtype=np.int32)
+                yield item.row, item.prompt
 
 
 def _rendered(row: BatchRequest | RowError, tokenizer: Tokenizer | None) -> _Rendered | RowError:
     if isinstance(row, RowError):
         return row
-    if isinstance(row.prompt, tuple):
+    if isinstance(row.prompt, np.ndarray):
         return _Rendered(row, row.prompt)
     try:
         if tokenizer is None:

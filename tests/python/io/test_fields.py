@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from batch_rows import CHAT, COMPLETIONS, chat_row, completion_row, json_line, read_error, read_request
 from blendserve.io import body_fields
@@ -312,7 +313,9 @@ def test_special_tokens_come_from_the_template_or_the_tokenizer() -> None:
 
 @pytest.mark.parametrize("value", [[1, 2, 3], [[1, 2, 3]]])
 def test_a_prompt_of_token_ids_is_read(value: Any) -> None:
-    assert read_request(completion_row(prompt=value)).prompt == (1, 2, 3)
+    prompt = read_request(completion_row(prompt=value)).prompt
+    assert isinstance(prompt, np.ndarray)
+    assert (prompt.dtype, prompt.tolist()) == (np.int32, [1, 2, 3])
 
 
 @pytest.mark.parametrize("value", ["Hi", ["Hi"]])
