@@ -16,6 +16,7 @@ from blendserve.prompts import Prompt, params_per_prompt, tokenize_prompts
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.runner import ModelRunner
 from blendserve.sampling_params import SamplingParams
+from blendserve.specs import DeviceSpec
 from blendserve.text.tokenizer import Tokenizer
 
 __all__ = ["LLM", "Prompt"]
@@ -47,6 +48,7 @@ class LLM:
         attention: str = "auto",
         block_size: int = 16,
         seed: int = 0,
+        hardware: str | DeviceSpec | None = None,
     ) -> None:
         config = EngineConfig(
             schedule=schedule,
@@ -59,6 +61,7 @@ class LLM:
             attention=attention,
             block_size=block_size,
             seed=seed,
+            hardware=hardware,
         )
         model_dir = resolve_model(None if model is None else str(model))
         self._setup(model_dir, config, Tokenizer.load(model_dir), None)
