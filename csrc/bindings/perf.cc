@@ -26,6 +26,7 @@ void register_batch(py::module_& m) {
       .def_readonly("prefill_squares", &BatchDesc::prefill_squares, "Sum of (ctx + x)**2 - ctx**2.")
       .def_readonly("num_decodes", &BatchDesc::num_decodes)
       .def_readonly("decode_kv_tokens", &BatchDesc::decode_kv_tokens)
+      .def_readonly("num_logit_rows", &BatchDesc::num_logit_rows, "They pass the LM head; the decodes among them.")
       .def(
           "add_chunk",
           [](BatchDesc& self, std::int64_t ctx, std::int64_t x) {
@@ -40,7 +41,14 @@ void register_batch(py::module_& m) {
             require_at_least_one("len", len);
             self.add_decode(len);
           },
-          py::arg("len"), "A sequence of len tokens, the decoded one included.");
+          py::arg("len"), "A sequence of len tokens, the decoded one included.")
+      .def(
+          "add_logit_rows",
+          [](BatchDesc& self, std::int64_t num_rows) {
+            require(num_rows >= 0, "num_rows", num_rows, "0 or more");
+            self.add_logit_rows(num_rows);
+          },
+          py::arg("num_rows"), "Rows of the chunks that pass the LM head.");
   py::class_<StepTime>(m, "StepTime", "Seconds of one step.")
       .def_readonly("compute_s", &StepTime::compute_s)
       .def_readonly("memory_s", &StepTime::memory_s)
@@ -76,6 +84,8 @@ void register_cost_model(py::module_& m) {
       .def_property_readonly("model", &CostModel::model)
       .def_property_readonly("device", &CostModel::device)
       .def_property_readonly("t_tok", &CostModel::t_tok, "Seconds per token.")
+      .def_property_readonly("t_head", &CostModel::t_head,
+                             "Seconds per generated token besides, for the LM head; 0 on a data sheet's device.")
       .def_property_readonly("t_attn", &CostModel::t_attn, "Seconds per square token of prefill.")
       .def_property_readonly("t_kv", &CostModel::t_kv, "Seconds per KV token that a decode step reads.")
       .def_property_readonly("kv_bytes_per_token", &CostModel::kv_bytes_per_token)

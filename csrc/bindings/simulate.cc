@@ -78,6 +78,7 @@ Simulation run(StepScheduler& scheduler, const CostModel& cost, const py::array&
 }  // namespace
 
 void register_simulate(py::module_& m) {
+  m.def("batch_of", &batch_of, py::arg("plan"), "What the time of a step depends on.");
   py::class_<Simulation>(m, "Simulation", "A simulated run, in seconds of the simulated clock.")
       .def_readonly("total_s", &Simulation::total_s)
       .def_readonly("compute_s", &Simulation::compute_s, "Sum of the compute time of all steps.")

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/bindings.h"
 #include "perf/architecture.h"
@@ -18,15 +19,17 @@ namespace blendserve::bindings {
 namespace {
 
 ModelSpec make_model(std::string name, std::int64_t num_layers, double attention_width, std::int64_t kv_width,
-                     double num_params, std::int64_t num_experts, std::int64_t experts_per_token, double expert_params,
-                     std::int64_t num_heads, std::int64_t kv_lora_rank, std::int64_t rope_head_dim,
-                     std::int64_t weight_bytes, std::int64_t kv_bytes, bool cascade_attention,
-                     std::optional<std::int64_t> max_context) {
+                     double num_params, double head_params, double embedding_params, std::int64_t num_experts,
+                     std::int64_t experts_per_token, double expert_params, std::int64_t num_heads,
+                     std::int64_t kv_lora_rank, std::int64_t rope_head_dim, std::int64_t weight_bytes,
+                     std::int64_t kv_bytes, bool cascade_attention, std::optional<std::int64_t> max_context) {
   ModelSpec spec{.name = std::move(name),
                  .num_layers = num_layers,
                  .attention_width = attention_width,
                  .kv_width = kv_width,
                  .num_params = num_params,
+                 .head_params = head_params,
+                 .embedding_params = embedding_params,
                  .num_experts = num_experts,
                  .experts_per_token = experts_per_token,
                  .expert_params = expert_params,
@@ -53,7 +56,8 @@ ModelSpec copy_model(const ModelSpec& model, std::optional<std::int64_t> weight_
 
 DeviceSpec make_device(std::string name, double flops_4_byte, double flops_2_byte, double flops_1_byte,
                        double bandwidth, double memory_bytes, std::int64_t tp, double beta,
-                       std::int64_t num_nano_batches, std::int64_t token_tile, std::optional<double> kv_memory_bytes) {
+                       std::int64_t num_nano_batches, std::int64_t token_tile, std::optional<double> kv_memory_bytes,
+                       std::optional<MeasuredRates> measured) {
   DeviceSpec spec{.name = std::move(name),
                   .flops_4_byte = flops_4_byte,
                   .flops_2_byte = flops_2_byte,
@@ -64,9 +68,36 @@ DeviceSpec make_device(std::string name, double flops_4_byte, double flops_2_byt
                   .beta = beta,
                   .num_nano_batches = num_nano_batches,
                   .token_tile = token_tile,
-                  .kv_memory_bytes = kv_memory_bytes};
+                  .kv_memory_bytes = kv_memory_bytes,
+                  .measured = std::move(measured)};
   spec.validate();
   return spec;
+}
+
+using Curve = std::vector<std::pair<double, double>>;
+
+RateCurve curve_of(const Curve& pairs) {
+  std::vector<RatePoint> points;
+  for (const auto& [rows, flops] : pairs) points.push_back({rows, flops});
+  return RateCurve(std::move(points));
+}
+
+Curve pairs_of(const RateCurve& curve) {
+  Curve pairs;
+  for (const RatePoint& point : curve.points()) pairs.emplace_back(point.rows, point.flops);
+  return pairs;
+}
+
+MeasuredRates make_rates(std::int64_t element_bytes, const Curve& layers, const Curve& head,
+                         double prefill_attention_flops, double decode_attention_bandwidth, double step_s) {
+  MeasuredRates rates{.element_bytes = element_bytes,
+                      .layers = curve_of(layers),
+                      .head = curve_of(head),
+                      .prefill_attention_flops = prefill_attention_flops,
+                      .decode_attention_bandwidth = decode_attention_bandwidth,
+                      .step_s = step_s};
+  rates.validate();
+  return rates;
 }
 
 template <typename Named>
@@ -113,10 +144,12 @@ void register_model(py::module_& m) {
            py::arg("kv_bytes") = py::none(), py::arg("cascade_attention") = py::none(),
            "A copy with what is given replaced.")
       .def(py::init(&make_model), py::kw_only(), py::arg("name"), py::arg("num_layers"), py::arg("attention_width"),
-           py::arg("kv_width"), py::arg("num_params"), py::arg("num_experts") = 0, py::arg("experts_per_token") = 0,
-           py::arg("expert_params") = 0.0, py::arg("num_heads") = 0, py::arg("kv_lora_rank") = 0,
-           py::arg("rope_head_dim") = 0, py::arg("weight_bytes") = 2, py::arg("kv_bytes") = 2,
-           py::arg("cascade_attention") = false, py::arg("max_context") = py::none(),
+           py::arg("kv_width"), py::arg("num_params"), py::arg("head_params") = 0.0, py::arg("embedding_params") = 0.0,
+           py::arg("num_experts") = 0, py::arg("experts_per_token") = 0, py::arg("expert_params") = 0.0,
+           py::arg("num_heads") = 0, py::arg("kv_lora_rank") = 0, py::arg("rope_head_dim") = 0,
+           py::arg("weight_bytes") = 2, py::arg("kv_bytes") = 2, py::arg("cascade_attention") = false,
+           py::arg("max_context") = py::none(),
+           "head_params and embedding_params (0 if tied) are those of num_params that measured devices charge apart; "
            "num_experts, experts_per_token and expert_params belong to a mixture of experts; num_heads, kv_lora_rank "
            "and rope_head_dim to latent attention, whose kv_width is 0. Raises ValueError for bad values.")
       .def_static("named", &ModelSpec::named, py::arg("name"), "One of named_models(), with 2-byte elements.")
@@ -125,7 +158,10 @@ void register_model(py::module_& m) {
       .def_readonly("attention_width", &ModelSpec::attention_width, "H: heads * head_dim.")
       .def_readonly("kv_width", &ModelSpec::kv_width, "H_kv: KV heads * head_dim; 0 with latent attention.")
       .def_readonly("num_params", &ModelSpec::num_params, "P: all parameters, embedding included, once if tied.")
+      .def_readonly("head_params", &ModelSpec::head_params, "Of them the LM head's; 0: not told apart.")
+      .def_readonly("embedding_params", &ModelSpec::embedding_params, "Of them those only looked up; 0 if tied.")
       .def_property_readonly("active_params", &ModelSpec::active_params, "Parameters a token multiplies with.")
+      .def_property_readonly("layer_params", &ModelSpec::layer_params, "Of the active ones those of the layers.")
       .def_readonly("num_experts", &ModelSpec::num_experts)
       .def_readonly("experts_per_token", &ModelSpec::experts_per_token)
       .def_readonly("expert_params", &ModelSpec::expert_params, "Of the routed experts of all layers.")
@@ -140,13 +176,31 @@ void register_model(py::module_& m) {
   m.def("named_models", [] { return names_of(named_models()); }, "The names that ModelSpec.named knows.");
 }
 
+void register_measured_rates(py::module_& m) {
+  py::class_<MeasuredRates>(m, "MeasuredRates", "What one device was measured to do. Immutable.")
+      .def(py::init(&make_rates), py::kw_only(), py::arg("element_bytes"), py::arg("layers"), py::arg("head"),
+           py::arg("prefill_attention_flops"), py::arg("decode_attention_bandwidth"), py::arg("step_s") = 0.0,
+           "layers and head are curves of (rows, FLOP/s). Raises ValueError for bad values.")
+      .def_readonly("element_bytes", &MeasuredRates::element_bytes, "Of weights and KV cache.")
+      .def_property_readonly(
+          "layers", [](const MeasuredRates& self) { return pairs_of(self.layers); },
+          "All that the layers do to a row but for attention, as FLOP/s of their products.")
+      .def_property_readonly(
+          "head", [](const MeasuredRates& self) { return pairs_of(self.head); }, "The LM head.")
+      .def_readonly("prefill_attention_flops", &MeasuredRates::prefill_attention_flops)
+      .def_readonly("decode_attention_bandwidth", &MeasuredRates::decode_attention_bandwidth, "B/s of KV.")
+      .def_readonly("step_s", &MeasuredRates::step_s, "Of a step outside the model.")
+      .def(py::self == py::self);
+}
+
 void register_device(py::module_& m) {
   py::class_<DeviceSpec>(m, "DeviceSpec",
                          "A device, or tp equal ones that work on every layer together; figures are of one. Immutable.")
       .def(py::init(&make_device), py::kw_only(), py::arg("name"), py::arg("flops_4_byte"), py::arg("flops_2_byte"),
            py::arg("flops_1_byte"), py::arg("bandwidth"), py::arg("memory_bytes"), py::arg("tp") = 1,
            py::arg("beta") = 0.5, py::arg("num_nano_batches") = 1, py::arg("token_tile") = 128,
-           py::arg("kv_memory_bytes") = py::none(), "Raises ValueError for bad values.")
+           py::arg("kv_memory_bytes") = py::none(), py::arg("measured") = py::none(),
+           "Raises ValueError for bad values.")
       .def_static("named", &DeviceSpec::named, py::arg("name"), py::kw_only(), py::arg("tp") = 1,
                   "One of named_devices(), by its data sheet.")
       .def_readonly("name", &DeviceSpec::name)
@@ -160,6 +214,7 @@ void register_device(py::module_& m) {
       .def_readonly("num_nano_batches", &DeviceSpec::num_nano_batches)
       .def_readonly("token_tile", &DeviceSpec::token_tile)
       .def_readonly("kv_memory_bytes", &DeviceSpec::kv_memory_bytes, "Of all tp devices; None: what the model leaves.")
+      .def_readonly("measured", &DeviceSpec::measured, "What it was measured to do, or None: a data sheet's figures.")
       .def(py::self == py::self);
   m.def("named_devices", [] { return names_of(named_devices()); }, "The names that DeviceSpec.named knows.");
 }
@@ -169,6 +224,7 @@ void register_device(py::module_& m) {
 void register_specs(py::module_& m) {
   register_architecture(m);
   register_model(m);
+  register_measured_rates(m);
   register_device(m);
 }
 

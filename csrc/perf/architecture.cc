@@ -74,6 +74,8 @@ ModelSpec Architecture::spec(std::string name) const {
   spec.name = std::move(name);
   spec.num_layers = num_layers;
   spec.num_params = num_params();
+  spec.head_params = vocab_params();
+  spec.embedding_params = tied_embeddings ? 0 : vocab_params();
   if (kv_lora_rank > 0) {
     spec.attention_width = static_cast<double>(num_heads * (qk_nope_head_dim + qk_rope_head_dim + v_head_dim)) / 2;
     spec.num_heads = num_heads;

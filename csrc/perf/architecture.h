@@ -44,6 +44,8 @@ struct Architecture {
   void validate() const;
   // All parameters, embeddings counted once if tied.
   double num_params() const;
+  // Of the input embedding, and of the LM head.
+  double vocab_params() const { return static_cast<double>(vocab_size * hidden_size); }
   // Of the routed experts of all layers.
   double expert_params() const;
   ModelSpec spec(std::string name) const;

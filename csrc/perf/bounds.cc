@@ -46,7 +46,8 @@ Bound bound(const CostModel& cost, const WorkloadSums& sums, std::int64_t num_re
   const double capacity = static_cast<double>(cost.kv_capacity_tokens());
   Bound bound;
   bound.t_comp_s =
-      (cost.t_tok() * (sums.unique_prompt_tokens + sums.decode_steps) + cost.t_attn() * sums.unique_prompt_squares) /
+      (cost.t_tok() * (sums.unique_prompt_tokens + sums.decode_steps) + cost.t_attn() * sums.unique_prompt_squares +
+       cost.t_head() * (sums.num_requests + sums.decode_steps)) /
       replicas;
   bound.t_mem_s = cost.t_kv() * sums.kv_reads / replicas;
   bound.ideal_s = std::max(bound.t_comp_s, bound.t_mem_s);

@@ -30,7 +30,7 @@ struct WorkloadSums {
 
 // Lower bounds of the time of a workload on one replica, under any schedule.
 struct Bound {
-  double t_comp_s = 0;     // C = t_tok·(unique prompt tokens + decode steps) + t_attn·squares
+  double t_comp_s = 0;     // C = t_tok·(unique prompt tokens + decode steps) + t_attn·squares + t_head·output tokens
   double t_mem_s = 0;      // Mm = t_kv·KV reads
   double ideal_s = 0;      // max(C, Mm)
   double practical_s = 0;  // max(ideal + β·min(C, Mm), max(N_min, d_max − 1)·W + Mm), N_min = unshared reads / capacity

@@ -21,6 +21,7 @@ void DeviceSpec::validate() const {
   require_at_least_one("num_nano_batches", num_nano_batches);
   require_at_least_one("token_tile", token_tile);
   if (kv_memory_bytes) require_positive("kv_memory_bytes", *kv_memory_bytes);
+  if (measured) measured->validate();
 }
 
 }  // namespace blendserve

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "perf/measured_rates.h"
+
 namespace blendserve {
 
 // A device, or `tp` equal ones that work on every layer together. The fields are of one device; tp scales what is
@@ -25,6 +27,7 @@ struct DeviceSpec {
   std::int64_t token_tile = 128;      // a GEMM's rows are rounded up to a multiple of it
   std::optional<double> kv_memory_bytes =
       std::nullopt;  // for the KV cache, of all tp devices; none: by kv_capacity_tokens()
+  std::optional<MeasuredRates> measured = std::nullopt;  // of one device; none: what its data sheet says
 
   // Throws InvalidInput, with the names of named_devices() for a name that is none of them.
   static DeviceSpec named(std::string_view name, std::int64_t tp = 1);

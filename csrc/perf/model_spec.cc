@@ -24,6 +24,8 @@ void ModelSpec::validate() const {
   require_at_least_one("num_layers", num_layers);
   require_positive("attention_width", attention_width);
   require_positive("num_params", num_params);
+  require(head_params >= 0, "head_params", head_params, "0 (not told apart) or more");
+  require(embedding_params >= 0, "embedding_params", embedding_params, "0 (tied) or more");
   require_element_bytes("weight_bytes", weight_bytes);
   require_element_bytes("kv_bytes", kv_bytes);
   if (max_context) require_at_least_one("max_context", *max_context);
@@ -38,6 +40,8 @@ void ModelSpec::validate() const {
     require(experts_per_token == 0, "experts_per_token", experts_per_token, "0 without num_experts");
     require(expert_params == 0, "expert_params", expert_params, "0 without num_experts");
   }
+
+  require(layer_params() > 0, "num_params", num_params, "more than those of head, embedding and experts not taken");
 
   require(kv_lora_rank >= 0, "kv_lora_rank", kv_lora_rank, "0 (no MLA) or more");
   if (is_mla()) {

@@ -14,8 +14,10 @@ struct ModelSpec {
   // H: such that prefill attention takes 4·p²·H FLOPs a layer. Heads · head_dim, which need not be the hidden size;
   // with MLA heads · (q/k head_dim + v head_dim) / 2.
   double attention_width = 0;
-  std::int64_t kv_width = 0;  // H_kv, the width of K (or of V): num_kv_heads · head_dim; 0 with MLA
-  double num_params = 0;      // P: all published parameters, input embedding included, once if tied
+  std::int64_t kv_width = 0;    // H_kv, the width of K (or of V): num_kv_heads · head_dim; 0 with MLA
+  double num_params = 0;        // P: all published parameters, input embedding included, once if tied
+  double head_params = 0;       // of them, those of the LM head; 0: not told apart
+  double embedding_params = 0;  // of them, those that are only looked up: 0 if tied
 
   // Mixture of experts; all 0 in a dense model.
   std::int64_t num_experts = 0;        // routed experts of a layer
@@ -42,6 +44,8 @@ struct ModelSpec {
   bool is_mla() const { return kv_lora_rank > 0; }
   // Parameters that one token multiplies with; num_params in a dense model.
   double active_params() const;
+  // Of them, those of the decoder layers, which every token passes; all, where head and embedding are not told apart.
+  double layer_params() const { return active_params() - head_params - embedding_params; }
   // Bytes of the weights in memory, of all devices together.
   double weights_bytes() const { return static_cast<double>(weight_bytes) * num_params; }
   // Bytes of KV cache a token takes in all layers: K and V, or the compressed latent and its rotary key.

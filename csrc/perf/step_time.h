@@ -15,7 +15,7 @@ enum class Execution : std::uint8_t {
 struct StepTime {
   double compute_s = 0;  // c': GEMM and prefill attention, not less than reading the weights
   double memory_s = 0;   // m: decode attention
-  double total_s = 0;
+  double total_s = 0;    // with what a measured device takes besides
 };
 
 // The time of one step, as docs/performance_model.md defines it; an empty batch takes none.
@@ -24,6 +24,7 @@ struct StepTime {
 //   overlapped   k nano-batches share the tiles, each at least one, as evenly as whole tiles allow, and the prefill
 //                attention and the tokens that draw experts evenly: c' = Σ max(c_i, W_i),
 //                t = max(max(c', m) + β·min(c', m), ΣW_i + m)
+// A measured device has c by its curves, the LM head for the rows that pass it, and a constant for every step.
 StepTime step_time(const CostModel& cost, const BatchDesc& batch, Execution execution);
 
 }  // namespace blendserve

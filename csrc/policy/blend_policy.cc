@@ -148,7 +148,8 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   if (step_ >= next_forecast_) forecast(view);
   const CostModel& model = plan_->model();
   const double tile = static_cast<double>(model.device().token_tile);
-  const double target_s = pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens));
+  const double target_s =
+      pace_.compute_s(model.t_kv() * static_cast<double>(view.decode_kv_tokens)) - model.t_head() * view.num_decodes;
   const double t_attn = model.t_attn() * (2.0 * view.prefill_context + target_s / model.t_tok());
   const double tiles =
       std::max({1.0, std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile)});

@@ -8,17 +8,19 @@ namespace blendserve {
 Pace::Pace(const CostModel& cost, Execution execution)
     : t_kv_(cost.t_kv()),
       beta_(cost.device().beta),
-      weights_s_(static_cast<double>(cost.device().num_nano_batches) * cost.weight_read_s()),
+      least_s_(execution == Execution::kOverlapped
+                   ? static_cast<double>(cost.device().num_nano_batches) * cost.weight_read_s()
+                   : cost.wide_step_s()),
       is_overlapped_(execution == Execution::kOverlapped) {}
 
 double Pace::free_compute_s(double memory_s) const {
-  if (!is_overlapped_) return weights_s_;
-  if (beta_ * memory_s >= weights_s_) return weights_s_ / beta_;
-  return weights_s_ + (1 - beta_) * memory_s;
+  if (!is_overlapped_) return least_s_;
+  if (beta_ * memory_s >= least_s_) return least_s_ / beta_;
+  return least_s_ + (1 - beta_) * memory_s;
 }
 
 double Pace::cheap_compute_s(double memory_s) const {
-  return is_overlapped_ ? std::max(memory_s, free_compute_s(memory_s)) : weights_s_;
+  return is_overlapped_ ? std::max(memory_s, free_compute_s(memory_s)) : least_s_;
 }
 
 void Pace::plan(const Work& left, double full_memory_s, const KvForecast& running) {

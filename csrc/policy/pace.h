@@ -12,6 +12,8 @@ namespace blendserve {
 // where the weights and the KV cache take as long to read, costs β of itself up to m, and all of itself beyond. Time is
 // least when the job's compute fills what is free in all steps to come first, then what is cheap; the rest is spread
 // evenly over them. The whole is then one linear function of c and m, and no step pays for another.
+//
+// A sequential step takes c + m. What is free there is what makes it wide enough for its products to be efficient.
 class Pace {
  public:
   Pace(const CostModel& cost, Execution execution);
@@ -39,7 +41,7 @@ class Pace {
  private:
   double t_kv_;
   double beta_;
-  double weights_s_;  // k·W
+  double least_s_;  // what is free in any step: k·W, or what makes a sequential one wide
   bool is_overlapped_;
   double cheap_share_ = 1;  // of what is cheap, beyond what is free
   double even_s_ = 0;

@@ -14,8 +14,10 @@ BatchDesc batch_of(const StepPlan& plan) {
       batch.add_decode(plan.kv_lens[i]);
     } else {
       batch.add_chunk(plan.kv_lens[i] - num_tokens, num_tokens);
+      batch.add_logit_rows(is_sampled ? 1 : 0);
     }
   }
+  batch.add_logit_rows(static_cast<std::int64_t>(plan.prompt_logit_rows.size()));
   return batch;
 }
 

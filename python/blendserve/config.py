@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+from blendserve._core import DeviceSpec
 from blendserve.errors import UserError
 
 __all__ = [
@@ -59,6 +60,8 @@ class EngineConfig:
     attention: the backend, by its name in `blendserve.attention`.
     block_size: tokens in one KV block.
     seed: the job's seed, for requests without their own.
+    hardware: what planned schedules take the device for: a name, a file that `blendserve profile` wrote, or a spec;
+        None is the data sheet of `device`.
     """
 
     schedule: Schedule = "dfs"
@@ -71,6 +74,7 @@ class EngineConfig:
     attention: str = "auto"
     block_size: int = 16
     seed: int = 0
+    hardware: str | DeviceSpec | None = None
 
     def __post_init__(self) -> None:
         choices_of = {"schedule": Schedule, "device": Device, "dtype": Dtype, "weight_dtype": WeightDtype}

@@ -17,6 +17,7 @@ from blendserve.prompts import Prompt, check_order, params_per_prompt, tokenize_
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.runner import ModelRunner
 from blendserve.sampling_params import SamplingParams
+from blendserve.specs import DeviceSpec
 from blendserve.submission import Submission
 from blendserve.text.tokenizer import Tokenizer
 
@@ -51,6 +52,7 @@ class LLM:
         attention: str = "auto",
         block_size: int = 16,
         seed: int = 0,
+        hardware: str | DeviceSpec | None = None,
     ) -> None:
         config = EngineConfig(
             schedule=schedule,
@@ -63,6 +65,7 @@ class LLM:
             attention=attention,
             block_size=block_size,
             seed=seed,
+            hardware=hardware,
         )
         model_dir = resolve_model(None if model is None else str(model))
         self._setup(model_dir, config, Tokenizer.load(model_dir), None)

@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from blendserve.config import EngineConfig, Schedule, WeightDtype, parse_size
+from blendserve.devices import named_device
 from blendserve.errors import UserError
 from blendserve.models import ModelShape
 from blendserve.specs import DeviceSpec
@@ -52,6 +53,7 @@ class ResolvedConfig:
     max_batch_requests: int
     max_prompt_logits: int
     seed: int
+    hardware: DeviceSpec
 
     @property
     def kv_capacity(self) -> int:
@@ -103,6 +105,7 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         max_batch_requests=max_batch_requests,
         max_prompt_logits=max(1, _PROMPT_LOGITS_BYTES[device.type] // (model.vocab_size * torch.float32.itemsize)),
         seed=config.seed,
+        hardware=_resolve_hardware(config, device),
     )
 
 
@@ -111,6 +114,12 @@ def device_spec(device: torch.device) -> DeviceSpec:
     if device.type == "cpu":
         return DeviceSpec.named("cpu")
     return DeviceSpec.named(_GPUS.get(torch.cuda.get_device_name(device), _OTHER_GPU))
+
+
+def _resolve_hardware(config: EngineConfig, device: torch.device) -> DeviceSpec:
+    if config.hardware is None:
+        return device_spec(device)
+    return config.hardware if isinstance(config.hardware, DeviceSpec) else named_device(config.hardware)
 
 
 def _with_watermark(num_blocks: int) -> int:

@@ -8,6 +8,7 @@ import typer
 
 from blendserve import __version__
 from blendserve.cli.plan import plan
+from blendserve.cli.profile import profile
 from blendserve.cli.run import run
 from blendserve.cli.simulate import simulate
 from blendserve.cli.synthesize import synthesize
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(plan)
 app.command()(simulate)
+app.command()(profile)
 app.command()(synthesize)
 
 

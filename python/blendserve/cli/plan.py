@@ -15,12 +15,13 @@ from blendserve.cli.plan_outputs import PlanOutputs
 from blendserve.cli.plan_table import plan_table
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.cli.without_torch import without_torch
+from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.batch_input import RowError
 from blendserve.io.paths import input_file
 from blendserve.plan_job.figures import plan_figures
 from blendserve.plan_job.job import PlanJob
-from blendserve.plan_job.models import PlannedModel, named_device
+from blendserve.plan_job.models import PlannedModel
 
 __all__ = ["plan"]
 
@@ -93,10 +94,11 @@ def plan(
         outputs.check(input_path)
         _require_positive("--mean-output", mean_output)
         _require_positive("--price-per-hour", price_per_hour)
+        device = named_device(hardware, tp)
         job = PlanJob(
             input=input_path,
-            model=PlannedModel.resolve(model, tokenizer),
-            device=named_device(hardware, tp),
+            model=PlannedModel.resolve(model, tokenizer, element_bytes(device)),
+            device=device,
             mean_output=mean_output,
             split_budget=split_budget,
         )

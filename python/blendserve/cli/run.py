@@ -55,6 +55,13 @@ def run(
         int | None, typer.Option(metavar="N", help="Requests running at once, at most.")
     ] = None,
     kv_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the KV cache, such as 4GiB.")] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.json",
+            help="What blend and paper take the device for: a name, or what `blendserve profile` measured.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The job's seed, for requests without their own.")] = 0,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
@@ -79,6 +86,7 @@ def run(
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             seed=seed,
+            hardware=hardware,
         )
         let_idle_threads_sleep()
         try:

@@ -16,9 +16,10 @@ from blendserve.cli.exit_status import exit_status
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.cli.simulation_table import print_simulation
 from blendserve.cli.without_torch import without_torch
+from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.paths import STANDARD_STREAM, check_new_file
-from blendserve.plan_job.models import PlannedModel, named_device
+from blendserve.plan_job.models import PlannedModel
 from blendserve.report.simulation_page import simulation_page
 from blendserve.simulation import DEFAULT_SCHEDULES, EXECUTIONS, LENGTHS, SCHEDULES
 from blendserve.simulation import simulate as simulate_trace
@@ -97,8 +98,8 @@ def simulate(
     console = Console(stderr=True)
     with exit_status(console, stopped="stopped before the simulation was complete"):
         _check_outputs(json, report, traces)
-        planned = PlannedModel.resolve(model, None)
         device = named_device(hardware, tp)
+        planned = PlannedModel.resolve(model, None, element_bytes(device))
         with ProgressDisplay(console) as display:
             display.phase("reading")
             with without_torch():

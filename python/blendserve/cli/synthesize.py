@@ -9,9 +9,10 @@ from rich.console import Console
 
 from blendserve._core import named_devices
 from blendserve.cli.exit_status import exit_status
+from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.paths import STANDARD_STREAM, check_new_file
-from blendserve.plan_job.models import PlannedModel, named_device
+from blendserve.plan_job.models import PlannedModel
 from blendserve.synthesis import DEFAULT_MIX, GENERATORS, SourceFigures, Synthesis, SynthesisFigures
 from blendserve.synthesis import synthesize as make_workload
 
@@ -62,7 +63,8 @@ def synthesize(
     with exit_status(console, stopped="stopped before the workload was written"):
         sources = mix or DEFAULT_MIX
         _check_output(output_path, sources)
-        planned = PlannedModel.resolve(model, None)
+        device = named_device(hardware, tp)
+        planned = PlannedModel.resolve(model, None, element_bytes(device))
         made = make_workload(
             sources,
             num_requests=num_requests,
@@ -70,7 +72,7 @@ def synthesize(
             sharing=sharing,
             seed=seed,
             model=planned.spec,
-            device=named_device(hardware, tp),
+            device=device,
             tokenizer=planned.tokenizer_name,
         )
         made.save(output_path)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from blendserve._core import CostModel, PrefixTree, choose_samples
+from blendserve.devices import with_kv_memory
 from blendserve.engine.arrivals import Arrivals
 from blendserve.planning import Plan, plan
-from blendserve.resources import ResolvedConfig, device_spec
-from blendserve.specs import DeviceSpec, ModelSpec, with_kv_memory
+from blendserve.resources import ResolvedConfig
+from blendserve.specs import DeviceSpec, ModelSpec
 
 __all__ = ["JobPlanner", "PlannedJob"]
 
@@ -39,10 +40,9 @@ class JobPlanner:
     def of(cls, model_dir: Path, config: ResolvedConfig) -> JobPlanner:
         """Raises `ModelError` for a model that the performance model can't read."""
         model = ModelSpec.from_hf(model_dir, weight_bytes=config.dtype.itemsize)
-        device = device_spec(config.device)
         kv_tokens = max(config.kv_capacity, _COST_MODEL_BLOCK)
-        device = with_kv_memory(device, kv_tokens * CostModel(model, device).kv_bytes_per_token)
-        return cls(model, device, config.max_batch_tokens, config.seed % 2**64)
+        kv_bytes = kv_tokens * CostModel(model, config.hardware).kv_bytes_per_token
+        return cls(model, with_kv_memory(config.hardware, kv_bytes), config.max_batch_tokens, config.seed % 2**64)
 
     def plan(self, arrivals: Arrivals) -> PlannedJob:
         """Hints are evidence for requests that share a prefix with theirs; lengths that are forced say nothing of

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendserve._core import CostModel, PlanCore
+from blendserve.devices import device_fields, device_of
 from blendserve.errors import UserError
 from blendserve.planning.report import PlanReport
-from blendserve.specs import DeviceSpec, ModelSpec, device_fields
+from blendserve.specs import DeviceSpec, ModelSpec
 
 __all__ = ["load", "save"]
 
@@ -25,6 +26,8 @@ _MODEL_FIELDS = (
     "attention_width",
     "kv_width",
     "num_params",
+    "head_params",
+    "embedding_params",
     "num_experts",
     "experts_per_token",
     "expert_params",
@@ -87,7 +90,7 @@ def _restore(
 ) -> tuple[PlanCore, ModelSpec, DeviceSpec, PlanReport]:
     try:
         model = ModelSpec(**header["model"])
-        device = DeviceSpec(**header["device"])
+        device = device_of(header["device"])
         core = PlanCore.restore(CostModel(model, device), **arrays, summary=header["report"])
         saved = PlanReport(**header["report"])
         report = PlanReport.of(core.summary)

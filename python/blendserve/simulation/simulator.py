@@ -10,12 +10,13 @@ import numpy as np
 
 from blendserve._core import CostModel, PrefixTree, __version__
 from blendserve.config import PLANNED_SCHEDULES, Schedule, parse_size
+from blendserve.devices import with_kv_memory
 from blendserve.errors import UserError
 from blendserve.simulation.replica import BLOCK_SIZE, Replica, ReplicaRun, RunSettings
 from blendserve.simulation.results import BoundFigures, SimulatedRun, SimulationReport, WorkloadFigures
 from blendserve.simulation.told_lengths import LENGTHS, Lengths, ToldLengths
 from blendserve.simulation.workload_sums import TraceSums, reachable_tokens
-from blendserve.specs import DeviceSpec, ModelSpec, with_kv_memory
+from blendserve.specs import DeviceSpec, ModelSpec
 from blendserve.traces import Trace
 
 __all__ = ["DEFAULT_SCHEDULES", "EXECUTIONS", "SCHEDULES", "Execution", "simulate"]

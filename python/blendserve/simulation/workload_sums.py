@@ -64,7 +64,9 @@ class TraceSums:
     def density(self, cost: CostModel) -> float:
         """Unique compute time / memory time, by the closed forms."""
         compute_s = (
-            cost.t_tok * (self.unique_prompt_tokens + self.output_tokens) + cost.t_attn * self.unique_prompt_squares
+            cost.t_tok * (self.unique_prompt_tokens + self.output_tokens)
+            + cost.t_attn * self.unique_prompt_squares
+            + cost.t_head * self.output_tokens
         )
         # p * d + d**2 / 2 = p * (d - 1) + d * (d - 1) / 2 + p + d / 2
         read_tokens = self.kv_reads + self.prompt_tokens + self.output_tokens / 2

@@ -42,7 +42,7 @@ class Sums:
 
 def compute_s(cost: CostModel, prompt_lens: ArrayLike, output_lengths: ArrayLike) -> NDArray[np.float64]:
     """Seconds of compute of each request alone."""
-    return segment_s(cost, prompt_lens) + cost.t_tok * np.asarray(output_lengths, dtype=np.float64)
+    return segment_s(cost, prompt_lens) + (cost.t_tok + cost.t_head) * np.asarray(output_lengths, dtype=np.float64)
 
 
 def memory_s(cost: CostModel, prompt_lens: ArrayLike, output_lengths: ArrayLike) -> NDArray[np.float64]:

@@ -45,7 +45,8 @@ TEST_CASE("a batch is the sums of its chunks and decodes") {
   CHECK(batch == BatchDesc{.num_prefill_tokens = 110,
                            .prefill_squares = 100 * 100 + 60 * 60 - 50 * 50,
                            .num_decodes = 2,
-                           .decode_kv_tokens = 16});
+                           .decode_kv_tokens = 16,
+                           .num_logit_rows = 2});
   CHECK(batch.num_tokens() == 112);
 }
 

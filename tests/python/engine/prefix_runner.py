@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from blendserve import StepPlan
+from blendserve import DeviceSpec, StepPlan
 from blendserve.engine import Engine
 from blendserve.resources import ResolvedConfig
 from blendserve.runner.model_runner import StepLogits
@@ -73,6 +73,7 @@ def engine_of(*, fails: Callable[[], bool] = lambda: False, **settings: Any) -> 
             "max_batch_requests": 64,
             "max_prompt_logits": 512,
             "seed": 0,
+            "hardware": DeviceSpec.named("cpu"),
             **settings,
         }
     )

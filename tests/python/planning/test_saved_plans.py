@@ -11,8 +11,8 @@ import blendserve as bs
 import numpy as np
 import pytest
 from blendserve import UserError
+from blendserve.devices import device_fields
 from blendserve.planning import plan_file
-from blendserve.specs import device_fields
 from planning.jobs import TARGETS, MixedJob, plan_of
 from planning.naive_trie import arrays_of
 
