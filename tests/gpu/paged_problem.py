@@ -62,9 +62,7 @@ def make_problem(
 
 
 def share_prefixes(problem: PagedProblem, prefixes: Sequence[tuple[int, int, int]]) -> PagedProblem:
-    """Gives rows [first, last) the first `num_tokens` positions of row `first`, for each (first, last, num_tokens); whole
-    pages of them.
-    """
+    """For each (first, last, num_tokens) rows [first, last) get the first positions of row `first`: whole pages."""
     block_size = problem.kv.shape[3]
     table = problem.block_table.clone()
     for first, last, num_tokens in prefixes:

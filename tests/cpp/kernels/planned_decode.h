@@ -20,7 +20,7 @@ struct DecodeRows {
   std::int32_t head_dim = 128;
   std::int32_t block_size = 16;
   std::int32_t num_ctas = 1;
-  std::int64_t max_partials = 1 << 20;
+  std::int64_t max_partials = 1 << 16;
   bool may_share = true;
 
   std::int32_t num_rows() const { return static_cast<std::int32_t>(kv_lens.size()); }
