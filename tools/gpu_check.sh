@@ -3,6 +3,7 @@
 # its own time limit, and what one measured is on disk before the next begins:
 #   correctness  tests/gpu
 #   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill -> cuda_attention.json
+#   shared       decode with shared prefixes beside plain decode -> shared_prefixes.json
 #   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json
 #   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
 #
@@ -21,7 +22,7 @@ python=${PYTHON:-python3}
 commit=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
 export BLENDSERVE_CUDA_LIB=${BLENDSERVE_CUDA_LIB:-$PWD/build/cuda/csrc/kernels/cuda/libblendserve_cuda.so}
 export PYTHONUNBUFFERED=1
-tiny_shapes="rows_of_queries or any_size or (every_token and 33-8)"
+tiny_shapes="rows_of_queries or any_size or several_levels or (every_token and 33-8)"
 failed=0
 
 run() {  # run NAME LIMIT_S COMMAND...
@@ -38,7 +39,13 @@ correctness() {
 }
 
 bandwidth() {
-  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit"
+  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
+    --stage bandwidth --stage beside --stage gemm --stage prefill
+}
+
+shared() {
+  run shared 60 "$python" benchmarks/kernels/cuda_attention.py -o "$output/shared_prefixes.json" --commit "$commit" \
+    --stage shared
 }
 
 end_to_end() {
@@ -54,7 +61,7 @@ sanitizer() {
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(correctness bandwidth end_to_end sanitizer)
+[ $# -gt 0 ] || stages=(correctness bandwidth shared end_to_end sanitizer)
 for stage in "${stages[@]}"; do
   "$stage"
 done

@@ -1,4 +1,4 @@
-"""Measures the CUDA kernels: decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill.
+"""Measures the CUDA kernels: decode bandwidth by SM budget, shared prefixes, GEMMs beside attention, prefill.
 
     python benchmarks/kernels/cuda_attention.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
 
@@ -43,7 +43,7 @@ def checked_decode(shape: DecodeShape) -> DecodeWorkload:
     workload = DecodeWorkload(load_cuda_library(), shape)
     for kv_copy in KV_COPIES.values():
         workload.out.fill_(float("nan"))
-        workload.call(44, kv_copy)()
+        workload.call(44, kv_copy, share=shape.shared > 0)()
         error = workload.error()
         if not error < TOLERANCE:
             raise SystemExit(f"paged_decode is wrong: relative error {error}, tolerance {TOLERANCE}")
@@ -81,6 +81,35 @@ def decode_bandwidth(results: Record) -> Record:
             shapes.append({"shape": vars(shape), **measure(workload, num_ctas, "bulk", 0.2)})
         del workload
     return {"curve": curve, "shapes": shapes}
+
+
+def shared_prefixes(_: Record) -> Record:
+    """Decode of requests that share their first tokens: reading those once, and once for each request."""
+    points = []
+    for shape in (
+        DecodeShape(batch=64, context=8192 + 256, shared=8192),
+        DecodeShape(batch=256, context=2048, shared=1024),
+        DecodeShape(batch=256, context=1024, shared=128),
+        DecodeShape(batch=4, context=8192 + 256, shared=8192),
+        DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=8),
+        DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=128),
+        DecodeShape(batch=64, context=8192 + 256, shared=8192, head_dim=64),
+    ):
+        workload = checked_decode(shape)
+        for num_ctas in (24, 44, 132):
+            plain_us = median_us(workload.call(num_ctas), seconds=0.2)
+            shared_us = median_us(workload.call(num_ctas, share=True), seconds=0.2)
+            points.append(
+                {
+                    "shape": vars(shape),
+                    "num_ctas": num_ctas,
+                    "plain_us": plain_us,
+                    "shared_us": shared_us,
+                    "speedup": plain_us / shared_us,
+                }
+            )
+        del workload
+    return {"points": points}
 
 
 def gemm_beside_attention(results: Record) -> Record:
@@ -209,6 +238,7 @@ def prefill_step(num_sequences: int, qo_len: int, kv_len: int, block_size: int) 
 STAGES: dict[str, Callable[[Record], Record]] = {
     "copy": copy_bandwidth,
     "bandwidth": decode_bandwidth,
+    "shared": shared_prefixes,
     "beside": gemm_beside_attention,
     "gemm": gemm_by_rows,
     "prefill": prefill,

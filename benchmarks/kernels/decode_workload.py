@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from blendserve.attention.cuda_library import CudaLibrary, PagedDecodeParams
+from blendserve.attention.cuda_library import CudaLibrary, DecodeBatch, DecodePlanSummary, PagedDecodeParams
+
+SHARING_WORKSPACE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeShape:
-    """`batch` requests with `context` cached tokens each, in bfloat16."""
+    """`batch` requests with `context` cached tokens each, in bfloat16; the first `shared` of them are the same."""
 
     batch: int = 256
     context: int = 2048
+    shared: int = 0
     num_heads: int = 32
     num_kv_heads: int = 8
     head_dim: int = 128
@@ -23,7 +26,8 @@ class DecodeShape:
     @property
     def kv_bytes(self) -> int:
         """The floor in bytes: every cached key and value once."""
-        return self.batch * self.context * self.num_kv_heads * self.head_dim * 2 * 2
+        num_tokens = self.shared + self.batch * (self.context - self.shared)
+        return num_tokens * self.num_kv_heads * self.head_dim * 2 * 2
 
     @property
     def flops(self) -> int:
@@ -43,18 +47,25 @@ class DecodeWorkload:
         self.kv = torch.randn(layer_shape, dtype=torch.bfloat16, device="cuda")
         self.q = torch.randn(shape.batch, shape.num_heads, shape.head_dim, dtype=torch.bfloat16, device="cuda")
         self.out = torch.full_like(self.q, float("nan"))
-        self.block_table = torch.randperm(num_blocks, device="cuda").int()
+        table = torch.randperm(num_blocks, device="cuda").int().view(shape.batch, blocks_per_row)
+        num_shared = shape.shared // shape.block_size
+        table[:, :num_shared] = table[0, :num_shared].clone()
+        self.block_table = table.flatten()
+        self._host_block_table = self.block_table.cpu().numpy()
         self._kv_lens = np.full(shape.batch, shape.context, np.int32)
         self._block_indptr = np.arange(shape.batch + 1, dtype=np.int32) * blocks_per_row
 
-    def call(self, num_ctas: int, kv_copy: int = 0) -> DecodeCall:
-        return DecodeCall(self._library, self, num_ctas, kv_copy)
+    def call(self, num_ctas: int, kv_copy: int = 0, *, share: bool = False) -> DecodeCall:
+        return DecodeCall(self._library, self, num_ctas, kv_copy, share)
 
-    def plan(self, num_ctas: int) -> torch.Tensor:
-        num_kv_heads = self.shape.num_kv_heads
-        host = np.zeros(self._library.decode_plan_bytes(self.shape.batch, num_kv_heads, num_ctas), np.uint8)
-        used = self._library.decode_plan(self._kv_lens, self._block_indptr, num_kv_heads, num_ctas, host)
-        return torch.from_numpy(host[:used]).cuda()
+    def plan(self, batch: DecodeBatch, *, share: bool) -> tuple[torch.Tensor, DecodePlanSummary]:
+        plan_bytes = self._library.decode_plan_bytes(
+            self.shape.batch, batch.num_kv_heads, batch.num_ctas, batch.max_partials
+        )
+        host = np.zeros(plan_bytes, np.uint8)
+        table = self._host_block_table if share else None
+        summary = self._library.decode_plan(batch, self._kv_lens, self._block_indptr, table, host)
+        return torch.from_numpy(host[: summary.used_bytes]).cuda(), summary
 
     def error(self, num_rows: int = 8) -> float:
         """Relative error of the first rows of the last call's output against float64; NaN if one is missing."""
@@ -72,14 +83,28 @@ class DecodeWorkload:
 
 
 class DecodeCall:
-    """Queues the attention of a workload on the current stream, within `num_ctas` multiprocessors."""
+    """Queues the attention of a workload on the current stream, within `num_ctas` multiprocessors; with `share`, what
+    requests share is read once where the plan finds that it pays.
+    """
 
-    def __init__(self, library: CudaLibrary, workload: DecodeWorkload, num_ctas: int, kv_copy: int) -> None:
+    def __init__(
+        self, library: CudaLibrary, workload: DecodeWorkload, num_ctas: int, kv_copy: int, share: bool
+    ) -> None:
         shape = workload.shape
         self._library = library
-        self._plan = workload.plan(num_ctas)
         group = shape.num_heads // shape.num_kv_heads
-        workspace_bytes = library.decode_workspace_bytes(group, shape.head_dim, num_ctas)
+        partial_bytes = library.decode_partial_bytes(group, shape.head_dim)
+        max_partials = max(2 * num_ctas, SHARING_WORKSPACE_BYTES // partial_bytes if share else 0)
+        batch = DecodeBatch(
+            num_kv_heads=shape.num_kv_heads,
+            group=group,
+            head_dim=shape.head_dim,
+            block_size=shape.block_size,
+            num_ctas=num_ctas,
+            max_partials=max_partials,
+        )
+        self._plan, summary = workload.plan(batch, share=share)
+        workspace_bytes = max_partials * partial_bytes
         self._workspace = torch.empty(workspace_bytes, dtype=torch.uint8, device="cuda")
         self._params = PagedDecodeParams(
             q=workload.q.data_ptr(),
@@ -92,6 +117,7 @@ class DecodeCall:
             q_stride=workload.q.stride(0),
             out_stride=workload.out.stride(0),
             num_blocks=len(workload.kv),
+            max_partials=max_partials,
             num_heads=shape.num_heads,
             num_kv_heads=shape.num_kv_heads,
             head_dim=shape.head_dim,
@@ -99,6 +125,7 @@ class DecodeCall:
             num_ctas=num_ctas,
             dtype=0,
             kv_copy=kv_copy,
+            read_shared=int(summary.num_shared_items > 0),
             scale=shape.head_dim**-0.5,
         )
 

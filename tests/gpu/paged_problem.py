@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from blendserve.attention.cuda_library import CudaLibrary, PagedDecodeParams
+from blendserve.attention.cuda_library import CudaLibrary, DecodeBatch, DecodePlanSummary, PagedDecodeParams
 from torch import Tensor
 
 DEVICE = torch.device("cuda")
@@ -23,6 +23,11 @@ class PagedProblem:
     kv_lens: npt.NDArray[np.int32]
     block_indptr: npt.NDArray[np.int32]
     block_table: Tensor
+
+    @property
+    def host_block_table(self) -> npt.NDArray[np.int32]:
+        table: npt.NDArray[np.int32] = self.block_table.cpu().numpy()
+        return table
 
     @property
     def group(self) -> int:
@@ -56,6 +61,20 @@ def make_problem(
     return PagedProblem(q.to(dtype), kv, lens, indptr, table)
 
 
+def share_prefixes(problem: PagedProblem, prefixes: Sequence[tuple[int, int, int]]) -> PagedProblem:
+    """For each (first, last, num_tokens) rows [first, last) get the first positions of row `first`: whole pages."""
+    block_size = problem.kv.shape[3]
+    table = problem.block_table.clone()
+    for first, last, num_tokens in prefixes:
+        num_blocks = num_tokens // block_size
+        source = int(problem.block_indptr[first])
+        for row in range(first + 1, last):
+            assert problem.kv_lens[row] > num_tokens
+            begin = int(problem.block_indptr[row])
+            table[begin : begin + num_blocks] = table[source : source + num_blocks]
+    return replace(problem, block_table=table)
+
+
 def expected_output(problem: PagedProblem) -> Tensor:
     """[rows, num_heads, head_dim] in float64, row by row, by the definition."""
     num_kv_heads, head_dim = problem.kv.shape[2], problem.kv.shape[4]
@@ -74,16 +93,22 @@ class DecodeCall:
     """One planned call; the plan and the workspace live on the device, and the output starts as NaN."""
 
     def __init__(
-        self, library: CudaLibrary, problem: PagedProblem, *, num_ctas: int, kv_copy: int = KV_COPY_AUTO
+        self,
+        library: CudaLibrary,
+        problem: PagedProblem,
+        *,
+        num_ctas: int,
+        kv_copy: int = KV_COPY_AUTO,
+        max_partials: int | None = None,
     ) -> None:
         num_blocks, _, num_kv_heads, block_size, head_dim = problem.kv.shape
         self._library = library
         self._problem = problem
-        self.plan = self.make_plan(library, problem, num_ctas)
+        max_partials = max_partials or 2 * num_ctas
+        self.plan, self.summary = make_plan(library, problem, num_ctas, max_partials)
         self.out = torch.full_like(problem.q, float("nan"))
-        self._workspace = torch.full(
-            (library.decode_workspace_bytes(problem.group, head_dim, num_ctas),), 255, dtype=torch.uint8, device=DEVICE
-        )
+        workspace_bytes = max_partials * library.decode_partial_bytes(problem.group, head_dim)
+        self._workspace = torch.full((workspace_bytes,), 255, dtype=torch.uint8, device=DEVICE)
         self.params = PagedDecodeParams(
             q=problem.q.data_ptr(),
             out=self.out.data_ptr(),
@@ -91,10 +116,11 @@ class DecodeCall:
             block_table=problem.block_table.data_ptr(),
             plan=self.plan.data_ptr(),
             workspace=self._workspace.data_ptr(),
-            workspace_bytes=self._workspace.nbytes,
+            workspace_bytes=workspace_bytes,
             q_stride=problem.q.stride(0),
             out_stride=self.out.stride(0),
             num_blocks=num_blocks,
+            max_partials=max_partials,
             num_heads=problem.q.shape[1],
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
@@ -102,19 +128,31 @@ class DecodeCall:
             num_ctas=num_ctas,
             dtype=DTYPE_CODES[problem.q.dtype],
             kv_copy=kv_copy,
+            read_shared=int(self.summary.num_shared_items > 0),
             scale=head_dim**-0.5,
         )
-
-    @staticmethod
-    def make_plan(library: CudaLibrary, problem: PagedProblem, num_ctas: int) -> Tensor:
-        num_kv_heads = problem.kv.shape[2]
-        host = np.zeros(library.decode_plan_bytes(len(problem.kv_lens), num_kv_heads, num_ctas), np.uint8)
-        library.decode_plan(problem.kv_lens, problem.block_indptr, num_kv_heads, num_ctas, host)
-        return torch.from_numpy(host).to(DEVICE)
 
     def __call__(self) -> Tensor:
         self._library.paged_decode(self.params, torch.cuda.current_stream().cuda_stream)
         return self.out
+
+
+def make_plan(
+    library: CudaLibrary, problem: PagedProblem, num_ctas: int, max_partials: int
+) -> tuple[Tensor, DecodePlanSummary]:
+    """On the device, in a buffer that holds the plan of any batch of as many rows."""
+    _, _, num_kv_heads, block_size, head_dim = problem.kv.shape
+    batch = DecodeBatch(
+        num_kv_heads=num_kv_heads,
+        group=problem.group,
+        head_dim=head_dim,
+        block_size=block_size,
+        num_ctas=num_ctas,
+        max_partials=max_partials,
+    )
+    host = np.zeros(library.decode_plan_bytes(len(problem.kv_lens), num_kv_heads, num_ctas, max_partials), np.uint8)
+    summary = library.decode_plan(batch, problem.kv_lens, problem.block_indptr, problem.host_block_table, host)
+    return torch.from_numpy(host).to(DEVICE), summary
 
 
 def worst_row_error(out: Tensor, expected: Tensor) -> float:

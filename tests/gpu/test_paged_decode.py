@@ -15,6 +15,7 @@ from paged_problem import (
     DecodeCall,
     PagedProblem,
     expected_output,
+    make_plan,
     make_problem,
     worst_row_error,
 )
@@ -110,7 +111,7 @@ def test_a_captured_graph_serves_the_next_steps_batch(library: CudaLibrary) -> N
     fewer = PagedProblem(
         problem.q, problem.kv, np.array([333, 60], np.int32), problem.block_indptr[:3], problem.block_table
     )
-    plan = DecodeCall.make_plan(library, fewer, 16)
+    plan, _ = make_plan(library, fewer, 16, call.params.max_partials)
     call.plan[: len(plan)] = plan
     call.out.fill_(float("nan"))
     graph.replay()
@@ -126,6 +127,7 @@ def test_a_captured_graph_serves_the_next_steps_batch(library: CudaLibrary) -> N
         ("dtype", 7, "dtype is 7"),
         ("num_ctas", 0, "num_ctas is 0"),
         ("workspace_bytes", 16, "workspace_bytes is 16"),
+        ("max_partials", 7, "max_partials is 7"),
         ("block_size", 0, "block_size 0"),
         ("num_blocks", 1 << 40, "fewer than 2\\^31 rows"),
     ],

@@ -37,26 +37,34 @@ int32_t blendserve_cuda_abi_version(void) { return BLENDSERVE_CUDA_ABI_VERSION; 
 
 const char* blendserve_last_error(void) { return last_error.c_str(); }
 
-int64_t blendserve_decode_plan_bytes(int32_t max_rows, int32_t num_kv_heads, int32_t num_ctas) {
-  return decode_plan_bytes(max_rows, num_kv_heads, num_ctas);
+int64_t blendserve_decode_plan_bytes(int32_t max_rows, int32_t num_kv_heads, int32_t num_ctas, int64_t max_partials) {
+  return decode_plan_bytes(max_rows, num_kv_heads, num_ctas, max_partials);
 }
 
-int32_t blendserve_decode_plan(const int32_t* host_kv_lens, const int32_t* host_block_indptr, int32_t num_rows,
-                               int32_t num_kv_heads, int32_t num_ctas, void* host_plan, int64_t host_plan_bytes,
-                               int64_t* used_bytes) {
+int32_t blendserve_decode_plan(const blendserve_decode_batch* batch, void* host_plan, int64_t host_plan_bytes,
+                               blendserve_decode_plan_summary* summary) {
   return guarded("decode_plan", [&] {
-    const auto rows = static_cast<std::size_t>(num_rows);
-    *used_bytes = plan_decode({.kv_lens = {host_kv_lens, rows},
-                               .block_indptr = {host_block_indptr, rows + 1},
-                               .num_kv_heads = num_kv_heads,
-                               .num_ctas = num_ctas},
-                              {static_cast<std::byte*>(host_plan), static_cast<std::size_t>(host_plan_bytes)});
+    const auto num_rows = static_cast<std::size_t>(batch->num_rows);
+    const auto num_blocks = static_cast<std::size_t>(batch->block_table == nullptr ? 0 : batch->num_blocks);
+    const std::span plan(static_cast<std::byte*>(host_plan), static_cast<std::size_t>(host_plan_bytes));
+    summary->used_bytes = plan_decode({.kv_lens = {batch->kv_lens, num_rows},
+                                       .block_indptr = {batch->block_indptr, num_rows + 1},
+                                       .block_table = {batch->block_table, num_blocks},
+                                       .num_kv_heads = batch->num_kv_heads,
+                                       .group = batch->group,
+                                       .head_dim = batch->head_dim,
+                                       .block_size = batch->block_size,
+                                       .num_ctas = batch->num_ctas,
+                                       .max_partials = batch->max_partials},
+                                      plan);
+    const DecodePlanHeader& header = DecodePlanView(host_plan, batch->num_ctas).header();
+    summary->num_partials = header.num_partials;
+    summary->num_shared_items = header.num_shared_items;
   });
 }
 
-int64_t blendserve_decode_workspace_bytes(int32_t group, int32_t head_dim, int32_t num_ctas) {
-  const auto query_bytes = static_cast<int64_t>(head_dim * sizeof(float) + sizeof(SoftmaxState));
-  return max_decode_partials(num_ctas) * group * query_bytes;
+int64_t blendserve_decode_partial_bytes(int32_t group, int32_t head_dim) {
+  return decode_partial_bytes(group, head_dim);
 }
 
 int32_t blendserve_paged_decode(const blendserve_paged_decode_params* params, int64_t stream) {

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define BLENDSERVE_CUDA_ABI_VERSION 1
+#define BLENDSERVE_CUDA_ABI_VERSION 2
 #define BLENDSERVE_CUDA_API __attribute__((visibility("default")))
 
 enum blendserve_status { BLENDSERVE_OK = 0, BLENDSERVE_INVALID_INPUT = 1, BLENDSERVE_CUDA_ERROR = 2 };
@@ -19,17 +19,40 @@ enum blendserve_dtype { BLENDSERVE_BFLOAT16 = 0, BLENDSERVE_FLOAT16 = 1 };
 // size (a multiple of 16) allow it, else cp.async.
 enum blendserve_kv_copy { BLENDSERVE_KV_COPY_AUTO = 0, BLENDSERVE_KV_COPY_ASYNC = 1, BLENDSERVE_KV_COPY_BULK = 2 };
 
+// The decoding rows of a step, one query token each. Arrays are on the host.
+struct blendserve_decode_batch {
+  const int32_t* kv_lens;       // [num_rows]
+  const int32_t* block_indptr;  // [num_rows + 1] into the block table
+  const int32_t* block_table;   // [num_blocks], or null: do not look for blocks that rows share
+  int64_t num_blocks;
+  int64_t max_partials;  // slots of the workspace, 2 * num_ctas at least; more let more rows share
+  int32_t num_rows;
+  int32_t num_kv_heads;
+  int32_t group;  // num_heads / num_kv_heads
+  int32_t head_dim;
+  int32_t block_size;
+  int32_t num_ctas;
+};
+
+// What blendserve_decode_plan wrote.
+struct blendserve_decode_plan_summary {
+  int64_t used_bytes;  // to be copied to the device
+  int32_t num_partials;
+  int32_t num_shared_items;  // 0: nothing is read for several rows at once
+};
+
 struct blendserve_paged_decode_params {
   const void* q;               // [num_rows, num_heads, head_dim], rows q_stride elements apart
   void* out;                   // [num_rows, num_heads, head_dim], rows out_stride elements apart
   const void* kv;              // one layer as in csrc/base/kv_layout.h
   const int32_t* block_table;  // blocks of each row, in order of position
-  const void* plan;            // a copy of what blendserve_decode_plan wrote, for the same num_ctas
-  void* workspace;             // blendserve_decode_workspace_bytes, aligned to 16
+  const void* plan;            // a copy of what blendserve_decode_plan wrote, for the same num_ctas and max_partials
+  void* workspace;             // max_partials * blendserve_decode_partial_bytes, aligned to 16
   int64_t workspace_bytes;
   int64_t q_stride;
   int64_t out_stride;
   int64_t num_blocks;
+  int64_t max_partials;
   int32_t num_heads;
   int32_t num_kv_heads;
   int32_t head_dim;    // 64 or 128
@@ -37,7 +60,8 @@ struct blendserve_paged_decode_params {
   int32_t num_ctas;    // the SM budget: the grid has exactly this many CTAs, one to a multiprocessor
   int32_t dtype;
   int32_t kv_copy;
-  float scale;  // multiplies q.k
+  int32_t read_shared;  // launch the kernel of the plan's shared items: 1 unless it has none
+  float scale;          // multiplies q.k
 };
 
 struct blendserve_kv_append_params {
@@ -57,16 +81,16 @@ BLENDSERVE_CUDA_API int32_t blendserve_cuda_abi_version(void);
 BLENDSERVE_CUDA_API const char* blendserve_last_error(void);
 
 // Host only. Bytes of a buffer that holds the plan of any batch of up to max_rows rows.
-BLENDSERVE_CUDA_API int64_t blendserve_decode_plan_bytes(int32_t max_rows, int32_t num_kv_heads, int32_t num_ctas);
+BLENDSERVE_CUDA_API int64_t blendserve_decode_plan_bytes(int32_t max_rows, int32_t num_kv_heads, int32_t num_ctas,
+                                                         int64_t max_partials);
 
-// Host only. Plans one step of num_rows rows into host_plan (aligned to 16); *used_bytes of it are to be copied to the
-// device. kv_lens is [num_rows], block_indptr [num_rows + 1] into the block table.
-BLENDSERVE_CUDA_API int32_t blendserve_decode_plan(const int32_t* host_kv_lens, const int32_t* host_block_indptr,
-                                                   int32_t num_rows, int32_t num_kv_heads, int32_t num_ctas,
-                                                   void* host_plan, int64_t host_plan_bytes, int64_t* used_bytes);
+// Host only. Plans one step into host_plan (aligned to 16).
+BLENDSERVE_CUDA_API int32_t blendserve_decode_plan(const struct blendserve_decode_batch* batch, void* host_plan,
+                                                   int64_t host_plan_bytes,
+                                                   struct blendserve_decode_plan_summary* summary);
 
-// Host only. `group` is num_heads / num_kv_heads.
-BLENDSERVE_CUDA_API int64_t blendserve_decode_workspace_bytes(int32_t group, int32_t head_dim, int32_t num_ctas);
+// Host only. Of one partial slot: `group` unnormalised outputs with their softmax states.
+BLENDSERVE_CUDA_API int64_t blendserve_decode_partial_bytes(int32_t group, int32_t head_dim);
 
 BLENDSERVE_CUDA_API int32_t blendserve_paged_decode(const struct blendserve_paged_decode_params* params,
                                                     int64_t stream);

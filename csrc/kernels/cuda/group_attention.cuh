@@ -14,17 +14,17 @@ namespace blendserve::cuda {
 template <typename T, int kHeadDim, int kQueryTiles>
 class GroupAttention {
  public:
-  // Starts the load of the queries of one row and KV head, [group, head_dim]; those past the group count as zero.
-  __device__ void load_queries(const T* q, int group) {
-    const auto* words = reinterpret_cast<const std::uint32_t*>(q);
+  // Starts the load of the queries: query_at(i) is the row of query i, [head_dim], or null, which counts as zero.
+  template <typename QueryAt>
+  __device__ void load_queries(QueryAt query_at) {
 #pragma unroll
     for (int n = 0; n < kQueryTiles; ++n) {
-      const int query = n * 8 + lane_ / 4;
+      const T* query = query_at(n * 8 + lane_ / 4);
+      const auto* words = reinterpret_cast<const std::uint32_t*>(query) + lane_ % 4;
 #pragma unroll
       for (int k = 0; k < kSteps; ++k) {
-        const int word = (query * kHeadDim + k * 16) / 2 + lane_ % 4;
-        q_[n][k][0] = query < group ? words[word] : 0U;
-        q_[n][k][1] = query < group ? words[word + 4] : 0U;
+        q_[n][k][0] = query != nullptr ? words[k * 8] : 0U;
+        q_[n][k][1] = query != nullptr ? words[k * 8 + 4] : 0U;
       }
     }
   }

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/kv_layout.h"
-#include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/decode_plan_view.h"
 #include "kernels/cuda/device_error.h"
 
 namespace blendserve::cuda {

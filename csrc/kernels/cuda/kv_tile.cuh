@@ -4,7 +4,7 @@
 
 #include "base/kv_layout.h"
 #include "kernels/cuda/blendserve_cuda.h"
-#include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/decode_plan_view.h"
 #include "kernels/cuda/fast_divisor.h"
 #include "kernels/cuda/ptx.cuh"
 
@@ -69,6 +69,9 @@ class AsyncTileCopy {
     block_ = span.blocks[index];
   }
 
+  // In place of issue(): completes the barrier's phase without a tile.
+  __device__ void skip(std::uint32_t barrier) const { ptx::arrive(barrier); }
+
   __device__ void issue(std::uint32_t tile, std::uint32_t barrier) const {
     using Tile = KvTile<kHeadDim>;
     constexpr int kChunks = kHeadDim / 8;
@@ -114,6 +117,12 @@ class BulkTileCopy {
     const std::int32_t index = source_.block_size.quotient(span.begin);
     row_in_block_ = span.kv_head * source_.layout.block_size + source_.block_size.remainder(span.begin, index);
     block_ = span.blocks[index];
+  }
+
+  __device__ void skip(std::uint32_t barrier) const {
+    if (threadIdx.x % 32 == 0) {
+      ptx::arrive(barrier);
+    }
   }
 
   __device__ void issue(std::uint32_t tile, std::uint32_t barrier) const {

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/kv_layout.h"
+#include "kernels/cuda/decode_plan.h"
 
 namespace blendserve::cuda {
 namespace {
@@ -39,11 +40,16 @@ void check_memory(const blendserve_paged_decode_params& params) {
                        std::to_string(params.block_size) +
                        "; both must be 1 or more, and a layer must have fewer than 2^31 rows of keys and values");
   }
+  if (params.max_partials < min_decode_partials(params.num_ctas)) {
+    throw InvalidInput("max_partials is " + std::to_string(params.max_partials) + "; it must be " +
+                       std::to_string(min_decode_partials(params.num_ctas)) + " or more for " +
+                       std::to_string(params.num_ctas) + " CTAs");
+  }
   const std::int64_t needed =
-      blendserve_decode_workspace_bytes(params.num_heads / params.num_kv_heads, params.head_dim, params.num_ctas);
+      params.max_partials * decode_partial_bytes(params.num_heads / params.num_kv_heads, params.head_dim);
   if (params.workspace_bytes < needed) {
     throw InvalidInput("workspace_bytes is " + std::to_string(params.workspace_bytes) + "; " + std::to_string(needed) +
-                       " are needed (blendserve_decode_workspace_bytes)");
+                       " are needed (max_partials * blendserve_decode_partial_bytes)");
   }
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/cuda/device_error.h"
 #include "kernels/cuda/kv_tensor_map.h"
 #include "kernels/cuda/paged_decode.cuh"
+#include "kernels/cuda/shared_decode.cuh"
 
 namespace blendserve::cuda {
 
@@ -39,9 +40,10 @@ inline unsigned cluster_size(int num_ctas, const DeviceLimits& limits) {
   return limits.major >= 9 && num_ctas % 4 == 0 && num_ctas * 4 <= limits.num_sms * 3 ? 4 : 1;
 }
 
-template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
-void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
-                                const DeviceLimits& limits, cudaStream_t stream) {
+// Queues one of the two attention kernels, whose scratch is for `kQueryTiles` query tiles a warp.
+template <auto kKernel, int kHeadDim, int kQueryTiles>
+void launch_attention(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
+                      const DeviceLimits& limits, cudaStream_t stream) {
   constexpr float kLog2E = 1.4426950408889634F;
   constexpr int kSharedBytes = kDecodeRingBytes + sizeof(DecodeScratch<kHeadDim, kQueryTiles>);
   if (kSharedBytes > limits.shared_bytes) {
@@ -49,10 +51,9 @@ void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, co
                        " bytes of shared memory on this device, but needs " + std::to_string(kSharedBytes) +
                        "; use the torch_ref attention backend here");
   }
-  auto* kernel = paged_decode_kernel<T, kHeadDim, kQueryTiles, TileCopy>;
   thread_local int prepared_device = -1;
   if (prepared_device != limits.device) {
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+    check_cuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
                "reserving shared memory");
     prepared_device = limits.device;
   }
@@ -67,11 +68,25 @@ void launch_paged_decode_kernel(const blendserve_paged_decode_params& params, co
   config.attrs = &cluster;
   config.numAttrs = limits.major >= 9 ? 1 : 0;
   const DecodeLaunch launch{FastDivisor(params.block_size), params.scale * kLog2E};
-  check_cuda(cudaLaunchKernelEx(&config, kernel, params, kv_map, launch), "launching the attention kernel");
+  check_cuda(cudaLaunchKernelEx(&config, kKernel, params, kv_map, launch), "launching an attention kernel");
 }
 
-template <typename T, int kHeadDim, int kQueryTiles>
-void launch_with_copy(const blendserve_paged_decode_params& params, cudaStream_t stream) {
+template <typename T, int kHeadDim, template <int> typename TileCopy>
+void launch_with_copy(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
+                      const DeviceLimits& limits, cudaStream_t stream) {
+  if (params.read_shared != 0) {
+    launch_attention<shared_decode_kernel<T, kHeadDim, TileCopy>, kHeadDim, kSliceTiles>(params, kv_map, limits,
+                                                                                         stream);
+  }
+  if (params.num_heads / params.num_kv_heads <= 8) {
+    launch_attention<paged_decode_kernel<T, kHeadDim, 1, TileCopy>, kHeadDim, 1>(params, kv_map, limits, stream);
+  } else {
+    launch_attention<paged_decode_kernel<T, kHeadDim, 2, TileCopy>, kHeadDim, 2>(params, kv_map, limits, stream);
+  }
+}
+
+template <typename T, int kHeadDim>
+void launch_paged_decode(const blendserve_paged_decode_params& params, cudaStream_t stream) {
   const DeviceLimits& limits = DeviceLimits::current();
   const bool bulk_possible = limits.major >= 9 && params.block_size % kDecodeTileTokens == 0;
   if (params.kv_copy == BLENDSERVE_KV_COPY_BULK && !bulk_possible) {
@@ -80,19 +95,9 @@ void launch_with_copy(const blendserve_paged_decode_params& params, cudaStream_t
                        std::to_string(params.block_size) + "); leave it on auto");
   }
   if (bulk_possible && params.kv_copy != BLENDSERVE_KV_COPY_ASYNC) {
-    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, BulkTileCopy>(params, make_kv_tensor_map(params), limits,
-                                                                       stream);
+    launch_with_copy<T, kHeadDim, BulkTileCopy>(params, make_kv_tensor_map(params), limits, stream);
   } else {
-    launch_paged_decode_kernel<T, kHeadDim, kQueryTiles, AsyncTileCopy>(params, CUtensorMap{}, limits, stream);
-  }
-}
-
-template <typename T, int kHeadDim>
-void launch_paged_decode(const blendserve_paged_decode_params& params, cudaStream_t stream) {
-  if (params.num_heads / params.num_kv_heads <= 8) {
-    launch_with_copy<T, kHeadDim, 1>(params, stream);
-  } else {
-    launch_with_copy<T, kHeadDim, 2>(params, stream);
+    launch_with_copy<T, kHeadDim, AsyncTileCopy>(params, CUtensorMap{}, limits, stream);
   }
 }
 

@@ -86,6 +86,10 @@ __device__ __forceinline__ void init_barrier(std::uint32_t barrier, std::uint32_
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 
+__device__ __forceinline__ void arrive(std::uint32_t barrier) {
+  asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(barrier) : "memory");
+}
+
 // This thread arrives when all its earlier copy_async_16 have landed.
 __device__ __forceinline__ void arrive_after_async_copies(std::uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");

@@ -25,6 +25,11 @@ BLENDSERVE_HOST_DEVICE inline SoftmaxState softmax_union(const SoftmaxState& a, 
   return {max, a.sum * softmax_weight(a, max) + b.sum * softmax_weight(b, max)};
 }
 
+// Of one partial result of `group` queries: float32 outputs, unnormalised, and states.
+constexpr std::int64_t decode_partial_bytes(std::int32_t group, std::int32_t head_dim) {
+  return group * (std::int64_t{head_dim} * std::int64_t{sizeof(float)} + std::int64_t{sizeof(SoftmaxState)});
+}
+
 // Partial results of one query, `stride` apart: states [num_parts * stride], outputs [num_parts * stride, head_dim].
 struct PartialRows {
   const SoftmaxState* states;
@@ -41,14 +46,18 @@ struct PartialRows {
     return merged;
   }
 
-  // Element d of the normalised output over all parts.
-  BLENDSERVE_HOST_DEVICE float merged_output(const SoftmaxState& merged, std::int32_t d) const {
+  // Element d of the output over all parts, unnormalised.
+  BLENDSERVE_HOST_DEVICE float weighted_sum(const SoftmaxState& merged, std::int32_t d) const {
     float sum = 0.0F;
     for (std::int32_t part = 0; part < num_parts; ++part) {
       const std::int64_t at = std::int64_t{part} * stride;
       sum += softmax_weight(states[at], merged.max) * outputs[at * head_dim + d];
     }
-    return sum / merged.sum;
+    return sum;
+  }
+
+  BLENDSERVE_HOST_DEVICE float merged_output(const SoftmaxState& merged, std::int32_t d) const {
+    return weighted_sum(merged, d) / merged.sum;
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/kv_tile.cuh"
 #include "kernels/cuda/paged_decode.h"
+#include "kernels/cuda/shared_item.h"
 
 namespace blendserve::cuda {
 
@@ -20,6 +21,7 @@ class TileCursor {
   }
 
   __device__ bool valid() const { return index_ < end_; }
+  __device__ static constexpr bool has_tile() { return true; }
 
   __device__ TileSpan span() const {
     return {blocks_, kv_head_, position_, min(kDecodeTileTokens, kv_end_ - position_)};
@@ -59,31 +61,84 @@ class TileCursor {
   std::int32_t position_ = 0;
 };
 
+// Walks the rounds of all the shared items of its CTA, and the tile of each that one warp copies: the last round of an
+// item has none for some of the warps.
+class RoundCursor {
+ public:
+  __device__ RoundCursor(const DecodePlanView& plan, const std::int32_t* block_table, int warp)
+      : items_(plan.shared_items()),
+        index_(plan.shared_cta_indptr()[blockIdx.x]),
+        end_(plan.shared_cta_indptr()[blockIdx.x + 1]),
+        block_table_(block_table),
+        first_position_(warp * kDecodeTileTokens) {
+    enter();
+  }
+
+  __device__ bool valid() const { return index_ < end_; }
+  __device__ bool has_tile() const { return position_ < kv_end_; }
+
+  __device__ TileSpan span() const {
+    return {blocks_, kv_head_, position_, min(kDecodeTileTokens, kv_end_ - position_)};
+  }
+
+  __device__ void advance() {
+    position_ += kRoundTokens;
+    if (position_ - first_position_ >= kv_end_) {
+      ++index_;
+      enter();
+    }
+  }
+
+ private:
+  __device__ void enter() {
+    if (index_ < end_) {
+      const SharedItem item = items_[index_];
+      position_ = item.kv_begin + first_position_;
+      kv_end_ = item.kv_end;
+      kv_head_ = item.kv_head;
+      blocks_ = block_table_ + item.first_block;
+    }
+  }
+
+  const SharedItem* items_;
+  std::int32_t index_;
+  std::int32_t end_;
+  const std::int32_t* block_table_;
+  const std::int32_t* blocks_ = nullptr;
+  std::int32_t first_position_;  // within a round
+  std::int32_t kv_head_ = 0;
+  std::int32_t kv_end_ = 0;
+  std::int32_t position_ = 0;
+};
+
 // Stages of a warp's ring.
 template <int kHeadDim>
 inline constexpr int kNumDecodeStages = kDecodeRingBytes / (kDecodeWarps * KvTile<kHeadDim>::kBytes);
 
-// One warp's ring of stages: tiles are copied ahead in the order in which they are used.
-template <int kHeadDim, typename TileCopy>
+// One warp's ring of stages: tiles are copied ahead in the order in which they are used. The rings of a CTA's warps lie
+// side by side, stages and barriers alike.
+template <int kHeadDim, typename TileCopy, typename Cursor>
 class TileRing {
  public:
   static constexpr int kBytes = kNumDecodeStages<kHeadDim> * KvTile<kHeadDim>::kBytes;
 
-  __device__ TileRing(std::uint32_t stages, std::uint32_t barriers, TileCursor cursor, TileCopy copy)
+  __device__ TileRing(std::uint32_t stages, std::uint32_t barriers, Cursor cursor, TileCopy copy)
       : stages_(stages), barriers_(barriers), cursor_(cursor), copy_(copy) {
     init_barriers();
-    if (cursor_.valid()) {
-      copy_.locate(cursor_.span());
-    }
+    locate_next();
     for (int stage = 0; stage < kNumDecodeStages<kHeadDim>; ++stage) {
       start_copy(stage);
     }
   }
 
   // Waits for the next tile; it stays valid until release().
-  __device__ std::uint32_t wait() const {
-    ptx::wait_barrier(barrier(stage_), parity_);
-    return stages_ + static_cast<std::uint32_t>(stage_ * KvTile<kHeadDim>::kBytes);
+  __device__ std::uint32_t wait() const { return wait_for_warp(0); }
+
+  // The same for the tile of the ring that is `distance` warps further, where all warps go from stage to stage
+  // together.
+  __device__ std::uint32_t wait_for_warp(int distance) const {
+    ptx::wait_barrier(barrier(stage_ + distance * kNumDecodeStages<kHeadDim>), parity_);
+    return stages_ + static_cast<std::uint32_t>(stage_ * KvTile<kHeadDim>::kBytes + distance * kBytes);
   }
 
   __device__ void release() {
@@ -112,11 +167,19 @@ class TileRing {
 
   __device__ void start_copy(int stage) {
     if (cursor_.valid()) {
-      copy_.issue(stages_ + static_cast<std::uint32_t>(stage * KvTile<kHeadDim>::kBytes), barrier(stage));
-      cursor_.advance();
-      if (cursor_.valid()) {
-        copy_.locate(cursor_.span());
+      if (cursor_.has_tile()) {
+        copy_.issue(stages_ + static_cast<std::uint32_t>(stage * KvTile<kHeadDim>::kBytes), barrier(stage));
+      } else {
+        copy_.skip(barrier(stage));
       }
+      cursor_.advance();
+      locate_next();
+    }
+  }
+
+  __device__ void locate_next() {
+    if (cursor_.valid() && cursor_.has_tile()) {
+      copy_.locate(cursor_.span());
     }
   }
 
@@ -124,7 +187,7 @@ class TileRing {
   std::uint32_t barriers_;
   int stage_ = 0;
   std::uint32_t parity_ = 0;
-  TileCursor cursor_;
+  Cursor cursor_;
   TileCopy copy_;
 };
 

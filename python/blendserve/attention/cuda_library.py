@@ -13,16 +13,47 @@ import numpy.typing as npt
 
 from blendserve.errors import BlendserveError, UserError
 
-__all__ = ["CudaLibrary", "KvAppendParams", "PagedDecodeParams", "load_cuda_library"]
+__all__ = [
+    "CudaLibrary",
+    "DecodeBatch",
+    "DecodePlanSummary",
+    "KvAppendParams",
+    "PagedDecodeParams",
+    "load_cuda_library",
+]
 
 LIBRARY_NAME = "libblendserve_cuda.so"
 LIBRARY_VARIABLE = "BLENDSERVE_CUDA_LIB"
-ABI_VERSION = 1
+ABI_VERSION = 2
 INVALID_INPUT = 1
 
 _Int32 = ctypes.c_int32
 _Int64 = ctypes.c_int64
 _Pointer = ctypes.c_void_p
+
+
+class DecodeBatch(ctypes.Structure):
+    """struct blendserve_decode_batch"""
+
+    _fields_ = (
+        ("kv_lens", _Pointer),
+        ("block_indptr", _Pointer),
+        ("block_table", _Pointer),
+        ("num_blocks", _Int64),
+        ("max_partials", _Int64),
+        ("num_rows", _Int32),
+        ("num_kv_heads", _Int32),
+        ("group", _Int32),
+        ("head_dim", _Int32),
+        ("block_size", _Int32),
+        ("num_ctas", _Int32),
+    )
+
+
+class DecodePlanSummary(ctypes.Structure):
+    """struct blendserve_decode_plan_summary"""
+
+    _fields_ = (("used_bytes", _Int64), ("num_partials", _Int32), ("num_shared_items", _Int32))
 
 
 class PagedDecodeParams(ctypes.Structure):
@@ -39,6 +70,7 @@ class PagedDecodeParams(ctypes.Structure):
         ("q_stride", _Int64),
         ("out_stride", _Int64),
         ("num_blocks", _Int64),
+        ("max_partials", _Int64),
         ("num_heads", _Int32),
         ("num_kv_heads", _Int32),
         ("head_dim", _Int32),
@@ -46,6 +78,7 @@ class PagedDecodeParams(ctypes.Structure):
         ("num_ctas", _Int32),
         ("dtype", _Int32),
         ("kv_copy", _Int32),
+        ("read_shared", _Int32),
         ("scale", ctypes.c_float),
     )
 
@@ -70,12 +103,12 @@ class KvAppendParams(ctypes.Structure):
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "blendserve_cuda_abi_version": (_Int32, ()),
     "blendserve_last_error": (ctypes.c_char_p, ()),
-    "blendserve_decode_plan_bytes": (_Int64, (_Int32, _Int32, _Int32)),
+    "blendserve_decode_plan_bytes": (_Int64, (_Int32, _Int32, _Int32, _Int64)),
     "blendserve_decode_plan": (
         _Int32,
-        (_Pointer, _Pointer, _Int32, _Int32, _Int32, _Pointer, _Int64, ctypes.POINTER(_Int64)),
+        (ctypes.POINTER(DecodeBatch), _Pointer, _Int64, ctypes.POINTER(DecodePlanSummary)),
     ),
-    "blendserve_decode_workspace_bytes": (_Int64, (_Int32, _Int32, _Int32)),
+    "blendserve_decode_partial_bytes": (_Int64, (_Int32, _Int32)),
     "blendserve_paged_decode": (_Int32, (ctypes.POINTER(PagedDecodeParams), _Int64)),
     "blendserve_kv_append": (_Int32, (ctypes.POINTER(KvAppendParams), _Int64)),
 }
@@ -100,37 +133,38 @@ class CudaLibrary:
         if version != ABI_VERSION:
             raise UserError(f"{path} has ABI version {version}, this package needs {ABI_VERSION}: rebuild it")
 
-    def decode_plan_bytes(self, max_rows: int, num_kv_heads: int, num_ctas: int) -> int:
+    def decode_plan_bytes(self, max_rows: int, num_kv_heads: int, num_ctas: int, max_partials: int) -> int:
         """Bytes that hold the plan of any batch of up to `max_rows` rows."""
-        return int(self._functions.blendserve_decode_plan_bytes(max_rows, num_kv_heads, num_ctas))
+        return int(self._functions.blendserve_decode_plan_bytes(max_rows, num_kv_heads, num_ctas, max_partials))
 
-    def decode_workspace_bytes(self, group: int, head_dim: int, num_ctas: int) -> int:
-        """Bytes of device memory that `paged_decode` needs for partial results."""
-        return int(self._functions.blendserve_decode_workspace_bytes(group, head_dim, num_ctas))
+    def decode_partial_bytes(self, group: int, head_dim: int) -> int:
+        """Bytes of one of the `max_partials` slots in the device memory that `paged_decode` needs."""
+        return int(self._functions.blendserve_decode_partial_bytes(group, head_dim))
 
     def decode_plan(
         self,
+        batch: DecodeBatch,
         kv_lens: npt.NDArray[np.int32],
         block_indptr: npt.NDArray[np.int32],
-        num_kv_heads: int,
-        num_ctas: int,
+        block_table: npt.NDArray[np.int32] | None,
         plan: npt.NDArray[np.uint8],
-    ) -> int:
-        """Plans the rows of one step (contiguous arrays) into `plan`; returns how many of its bytes are used."""
-        used = _Int64()
+    ) -> DecodePlanSummary:
+        """Plans the rows of one step (contiguous arrays) into `plan`; `batch` says the rest.
+
+        With a block table, blocks that rows share are read once where that pays.
+        """
+        batch.kv_lens, batch.num_rows = kv_lens.ctypes.data, len(kv_lens)
+        batch.block_indptr = block_indptr.ctypes.data
+        batch.block_table, batch.num_blocks = (
+            (None, 0) if block_table is None else (block_table.ctypes.data, len(block_table))
+        )
+        summary = DecodePlanSummary()
         self._check(
             self._functions.blendserve_decode_plan(
-                kv_lens.ctypes.data,
-                block_indptr.ctypes.data,
-                len(kv_lens),
-                num_kv_heads,
-                num_ctas,
-                plan.ctypes.data,
-                plan.nbytes,
-                ctypes.byref(used),
+                ctypes.byref(batch), plan.ctypes.data, plan.nbytes, ctypes.byref(summary)
             )
         )
-        return used.value
+        return summary
 
     def paged_decode(self, params: PagedDecodeParams, stream: int) -> None:
         """Queues attention of one query token per row."""

@@ -12,7 +12,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from blendserve.attention.base import AttentionSpec, StepTensors
-from blendserve.attention.cuda_library import KvAppendParams, PagedDecodeParams, load_cuda_library
+from blendserve.attention.cuda_library import DecodeBatch, KvAppendParams, PagedDecodeParams, load_cuda_library
 from blendserve.errors import UserError
 
 __all__ = ["NativeCudaAttention"]
@@ -21,6 +21,7 @@ _DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
 _HEAD_DIMS = (64, 128)
 _MAX_GROUP = 16
 _ALIGNMENT = 16
+_SHARING_WORKSPACE_BYTES = 64 << 20  # of partial results
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class NativeCudaAttention:
     """Sequences with one new token take `paged_decode`, longer chunks torch's attention on gathered keys and values.
 
     num_ctas: how many multiprocessors decode attention may take, all of them at first; set it before `plan`.
+    share_prefixes: whether blocks that several sequences share may be read once for all; the plan of each step decides
+        where that pays.
     """
 
     name = "native_cuda"
@@ -73,6 +76,7 @@ class NativeCudaAttention:
         if reason is not None:
             raise UserError(f"{reason}; choose another attention backend")
         self.spec = spec
+        self.share_prefixes = True
         self.num_ctas = torch.cuda.get_device_properties(spec.device).multi_processor_count
         self.kv_cache = torch.empty((spec.num_layers, *spec.layer_shape), dtype=spec.dtype, device=spec.device)
         self._device_index = self.kv_cache.device.index
@@ -80,10 +84,15 @@ class NativeCudaAttention:
         self._library = load_cuda_library()
         self._buffer = _StepBuffer(spec.device)
         self._workspace = torch.empty(0, dtype=torch.uint8, device=spec.device)
+        group = spec.num_heads // spec.num_kv_heads
+        self._partial_bytes = self._library.decode_partial_bytes(group, spec.head_dim)
         self._num_decodes = -1  # before the first plan()
         self._prefills: list[_PrefillChunk] = []
         self._append = KvAppendParams(
             num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim, block_size=spec.block_size
+        )
+        self._batch = DecodeBatch(
+            num_kv_heads=spec.num_kv_heads, group=group, head_dim=spec.head_dim, block_size=spec.block_size
         )
         self._decode = PagedDecodeParams(
             num_blocks=spec.num_blocks,
@@ -103,18 +112,22 @@ class NativeCudaAttention:
 
         table_at = _aligned(step.slot_mapping.nbytes)
         plan_at = table_at + _aligned(step.block_table.nbytes)
-        plan_bytes = self._library.decode_plan_bytes(self._num_decodes, self.spec.num_kv_heads, self.num_ctas)
+        max_partials = self._reserve_workspace()
+        plan_bytes = self._library.decode_plan_bytes(
+            self._num_decodes, self.spec.num_kv_heads, self.num_ctas, max_partials
+        )
         host = self._buffer.begin(plan_at + plan_bytes)
         host[: step.slot_mapping.nbytes] = step.slot_mapping.view(np.uint8)
         host[table_at : table_at + step.block_table.nbytes] = step.block_table.view(np.uint8)
-        used = self._library.decode_plan(
+        self._batch.num_ctas, self._batch.max_partials = self.num_ctas, max_partials
+        planned = self._library.decode_plan(
+            self._batch,
             step.kv_lens[: self._num_decodes],
             step.block_indptr[: self._num_decodes + 1],
-            self.spec.num_kv_heads,
-            self.num_ctas,
+            step.block_table if self.share_prefixes else None,
             host[plan_at : plan_at + plan_bytes],
         )
-        on_device = self._buffer.send(plan_at + used)
+        on_device = self._buffer.send(plan_at + planned.used_bytes)
 
         block_table = on_device[table_at : table_at + step.block_table.nbytes].view(torch.int32)
         self._prefills = [
@@ -128,8 +141,8 @@ class NativeCudaAttention:
         ]
         self._append.num_tokens = len(step.slot_mapping)
         self._append.slot_mapping = on_device.data_ptr()
-        self._reserve_workspace()
-        self._decode.num_ctas = self.num_ctas
+        self._decode.num_ctas, self._decode.max_partials = self.num_ctas, max_partials
+        self._decode.read_shared = int(planned.num_shared_items > 0)
         self._decode.block_table = block_table.data_ptr()
         self._decode.plan = on_device.data_ptr() + plan_at
 
@@ -179,12 +192,16 @@ class NativeCudaAttention:
         keys, values = tiles.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : chunk.kv_len]
         return keys, values
 
-    def _reserve_workspace(self) -> None:
-        group = self.spec.num_heads // self.spec.num_kv_heads
-        needed = self._library.decode_workspace_bytes(group, self.spec.head_dim, self.num_ctas)
+    def _reserve_workspace(self) -> int:
+        """Memory for the partial results of a step; returns how many they may be."""
+        max_partials = 2 * self.num_ctas
+        if self.share_prefixes:
+            max_partials = max(max_partials, _SHARING_WORKSPACE_BYTES // self._partial_bytes)
+        needed = max_partials * self._partial_bytes
         if needed > len(self._workspace):
             self._workspace = torch.empty(needed, dtype=torch.uint8, device=self.spec.device)
             self._decode.workspace, self._decode.workspace_bytes = self._workspace.data_ptr(), needed
+        return max_partials
 
 
 def _unsupported(spec: AttentionSpec) -> str | None:
