@@ -60,6 +60,7 @@ class EngineConfig:
     attention: the backend, by its name in `blendserve.attention`.
     block_size: tokens in one KV block.
     seed: the job's seed, for requests without their own.
+    async_scheduling: plan the next step while one runs; a stop that the model chose then takes effect a step later.
     hardware: what planned schedules take the device for: a name, a file that `blendserve profile` wrote, or a spec;
         None is the data sheet of `device`.
     """
@@ -74,6 +75,7 @@ class EngineConfig:
     attention: str = "auto"
     block_size: int = 16
     seed: int = 0
+    async_scheduling: bool = False
     hardware: str | DeviceSpec | None = None
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ class LLM:
         attention: str = "auto",
         block_size: int = 16,
         seed: int = 0,
+        async_scheduling: bool = False,
         hardware: str | DeviceSpec | None = None,
     ) -> None:
         config = EngineConfig(
@@ -65,6 +66,7 @@ class LLM:
             attention=attention,
             block_size=block_size,
             seed=seed,
+            async_scheduling=async_scheduling,
             hardware=hardware,
         )
         model_dir = resolve_model(None if model is None else str(model))

@@ -53,6 +53,7 @@ class ResolvedConfig:
     max_batch_requests: int
     max_prompt_logits: int
     seed: int
+    async_scheduling: bool
     hardware: DeviceSpec
 
     @property
@@ -105,6 +106,7 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         max_batch_requests=max_batch_requests,
         max_prompt_logits=max(1, _PROMPT_LOGITS_BYTES[device.type] // (model.vocab_size * torch.float32.itemsize)),
         seed=config.seed,
+        async_scheduling=config.async_scheduling,
         hardware=_resolve_hardware(config, device),
     )
 

@@ -49,6 +49,7 @@ class JobSummary:
     cached_tokens: int
     joined_tokens: int
     output_tokens: int
+    wasted_tokens: int
     recomputed_tokens: int
     preemptions: int
     evicted_blocks: int
@@ -86,6 +87,7 @@ class JobSummary:
             cached_tokens=stats.num_cached_tokens,
             joined_tokens=stats.num_joined_tokens,
             output_tokens=output_tokens,
+            wasted_tokens=stats.num_wasted_tokens,
             recomputed_tokens=stats.num_recomputed_tokens,
             preemptions=stats.num_preemptions,
             evicted_blocks=stats.num_evicted_blocks,

@@ -63,6 +63,9 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The job's seed, for requests without their own.")] = 0,
+    async_scheduling: Annotated[
+        bool, typer.Option("--async-scheduling/--no-async-scheduling", help="Plan the next step while one runs.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
     ] = True,
@@ -86,6 +89,7 @@ def run(
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             seed=seed,
+            async_scheduling=async_scheduling,
             hardware=hardware,
         )
         let_idle_threads_sleep()

@@ -13,6 +13,7 @@ from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
@@ -40,7 +41,8 @@ class _Job:
 
 
 class Engine:
-    """Drives one model. `step()` is the whole of it: schedule, run, sample, update.
+    """Drives one model. `step()` is the whole of it: schedule, run, sample, update. With `config.async_scheduling` a step
+    runs in a thread of its own, while the next one is planned and the answers of the last one are put together.
 
     `decode` turns token ids into text, None for a model without a tokenizer. What is added together is a window: it
     starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that
@@ -74,6 +76,9 @@ class Engine:
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
         self._answers = Answers(decode)
         self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
+        self._executor = StepExecutor(self._run, in_background=config.async_scheduling)
+        self._ended: NDArray[np.int32] = np.empty(0, np.int32)  # in the last step, which the one in flight may not know
+        self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
 
     @property
     def limits(self) -> RequestLimits:
@@ -132,24 +137,63 @@ class Engine:
 
         If the model fails, the error is raised and every request of the step waits to be run again.
         """
-        self._start_due_windows()
-        plan = self._scheduler.schedule()
+        if self._executor.plan is None:
+            self._start_next(None)
+        plan = self._executor.plan
         if plan is None:
-            return None
+            return self._take_settled() or None
+        following = self._scheduler.schedule() if self._config.async_scheduling else None
+        sample_ids, sampled, finished = self._finish_step(plan)
+        if self._config.async_scheduling:
+            self._start_next(following)
+        return self._take_settled() + self._answer(sample_ids, sampled, finished)
+
+    def _start_next(self, plan: StepPlan | None) -> None:
+        """Start the step that was planned ahead, else the next one; windows start while no step runs."""
+        if plan is not None and self._scheduler.num_unfinished == 0:  # whoever it is for has ended
+            self._scheduler.abort_step(plan)
+            plan = None
+        self._start_due_windows()
+        plan = plan or self._scheduler.schedule()
+        if plan is not None:
+            self._executor.start(plan)
+
+    def _finish_step(self, plan: StepPlan) -> tuple[NDArray[np.int32], SampledTokens, NDArray[np.int32]]:
+        """The requests that got a token, these tokens, and the requests that finished."""
         try:
-            sampled = self._run(plan)
+            sampled = self._executor.result()
         except BaseException:
             self._scheduler.abort_step(plan)
             raise
         finished = self._scheduler.update(plan, sampled.token_ids)
-        self._sampling.accept(plan.sample_ids, sampled.token_ids)
+        sample_ids = plan.sample_ids
+        is_late = np.isin(sample_ids, self._ended)
+        if np.any(is_late):
+            sample_ids, sampled = sample_ids[~is_late], sampled.only(~is_late)
+        self._sampling.accept(sample_ids, sampled.token_ids)
+        return sample_ids, sampled, finished
+
+    def _answer(
+        self, sample_ids: NDArray[np.int32], sampled: SampledTokens, finished: NDArray[np.int32]
+    ) -> list[RequestOutput]:
         ended_by_token = np.array(
             [id_ for id_ in finished.tolist() if self._scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
         )
-        matched = self._answers.accept(plan.sample_ids, sampled, ended_by_token)
+        matched = self._answers.accept(sample_ids, sampled, ended_by_token)
         for request_id in matched:
             self._scheduler.stop(request_id)
-        return self._collect(np.union1d(finished, np.array(matched, dtype=np.int32)))
+        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32))
+        return self._collect(self._ended)
+
+    def _settle(self) -> None:
+        """Wait for the step that runs in the background."""
+        plan = self._executor.plan
+        if plan is not None:
+            self._settled += self._answer(*self._finish_step(plan))
+
+    def _take_settled(self) -> list[RequestOutput]:
+        settled, self._settled = self._settled, []
+        return settled
 
     @property
     def _num_waiting(self) -> int:
@@ -210,6 +254,7 @@ class Engine:
             execution="sequential",
             first_rows=[] if job is None else job.first_rows,
             adds_requests=False,
+            max_steps_in_flight=2 if config.async_scheduling else 1,
         )
 
     def _run(self, plan: StepPlan) -> SampledTokens:
@@ -224,7 +269,9 @@ class Engine:
 
     def cancel(self, indices: Iterable[int]) -> None:
         """End requests that are not finished; they return nothing."""
+        self._settle()
         cancelled = set(indices)
+        self._settled = [output for output in self._settled if output.index not in cancelled]
         self._windows.cancel(cancelled)
         for request_id, job in list(self._jobs.items()):
             if not cancelled.isdisjoint(job.indices):

@@ -32,6 +32,13 @@ class LogprobRows:
     num_top: NDArray[np.int32]
     columns: Logprobs
 
+    def only(self, keeps: NDArray[np.bool_]) -> LogprobRows:
+        """Of those of the M rows for which `keeps` is true."""
+        places = np.cumsum(keeps, dtype=np.int32) - 1
+        kept = keeps[self.rows]
+        columns = Logprobs(*(column[kept] for column in self.columns))
+        return LogprobRows(places[self.rows[kept]], self.num_top[kept], columns)
+
 
 @dataclass(frozen=True)
 class SampledTokens:
@@ -39,6 +46,10 @@ class SampledTokens:
 
     token_ids: NDArray[np.int32]
     logprobs: LogprobRows | None
+
+    def only(self, keeps: NDArray[np.bool_]) -> SampledTokens:
+        """Of the rows for which `keeps` [M] is true."""
+        return SampledTokens(self.token_ids[keeps], None if self.logprobs is None else self.logprobs.only(keeps))
 
 
 class Sampler:

@@ -74,6 +74,7 @@ def engine_of(*, fails: Callable[[], bool] = lambda: False, **settings: Any) -> 
             "max_prompt_logits": 512,
             "seed": 0,
             "hardware": DeviceSpec.named("cpu"),
+            "async_scheduling": False,
             **settings,
         }
     )
