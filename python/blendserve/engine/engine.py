@@ -41,8 +41,8 @@ class _Job:
 
 
 class Engine:
-    """Drives one model. `step()` is the whole of it: schedule, run, sample, update. With `config.async_scheduling` a step
-    runs in a thread of its own, while the next one is planned and the answers of the last one are put together.
+    """Drives one model. `step()` is the whole of it: schedule, run, sample, update. With `config.async_scheduling` a
+    step runs in a thread of its own, while the next one is planned and the answers of the last one are put together.
 
     `decode` turns token ids into text, None for a model without a tokenizer. What is added together is a window: it
     starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that

@@ -9,8 +9,8 @@ import pytest
 from batch_jobs import invoke, start, wait
 
 OPTIONS = {
-    "--input", "--output", "--model", "--schedule", "--device", "--hardware", "--dtype", "--weight-dtype", "--attention",
-    "--max-batch-tokens", "--max-batch-requests",
+    "--input", "--output", "--model", "--schedule", "--device", "--hardware", "--dtype", "--weight-dtype",
+    "--attention", "--max-batch-tokens", "--max-batch-requests",
     "--kv-memory", "--seed", "--async-scheduling", "--no-async-scheduling", "--resume", "--no-resume", "--window",
     "--metrics", "--help",
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blendserve import LLM, SamplingParams
+from blendserve import SamplingParams
 from blendserve.engine import EngineRequest
 from prefix_runner import engine_of
 from prompts import short_prompts
