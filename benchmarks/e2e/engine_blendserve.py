@@ -27,14 +27,21 @@ def main() -> None:
     reference = ReferenceAnswers.of(job["model"], GreedyRequests(**job["checked"]))
     rates = measured_rates()
 
+    settings = job.get("settings", {})
+    counts: dict[str, float] = {}
+
     def generate(requests: dict[str, Any]) -> tuple[Answers, Run]:
-        return measure(job["model"], GreedyRequests(**requests), rates)
+        llm = LLM(job["model"], **settings)
+        answers = measure(llm, GreedyRequests(**requests), rates)
+        counts.update(counts_of(llm))
+        return answers
 
     answer_job(
         job,
         {"blendserve": bs.__version__, "torch": torch.__version__},
         generate,
-        settings={"num_threads": _core.num_threads(), "isa": _core.isa()},
+        settings=settings | {"num_threads": _core.num_threads(), "isa": _core.isa()},
+        counts=counts,
         rates=vars(rates),
         reference=vars(reference),
     )
@@ -46,8 +53,17 @@ def measured_rates() -> Rates:
     return Rates(flops=product.work / product_s, bandwidth=read.work / read_s)
 
 
-def measure(model: str, requests: GreedyRequests, rates: Rates) -> tuple[Answers, Run]:
-    llm = LLM(model)
+def counts_of(llm: LLM) -> dict[str, float]:
+    stats = llm.stats
+    return {
+        "steps": stats.num_steps,
+        "sharing_ratio": round(stats.num_cached_tokens / stats.num_prompt_tokens, 4),
+        "preemptions": stats.num_preemptions,
+        "recomputed_tokens": stats.num_recomputed_tokens,
+    }
+
+
+def measure(llm: LLM, requests: GreedyRequests, rates: Rates) -> tuple[Answers, Run]:
     meter = StepMeter(llm)
     with meter.watching(), stopwatch() as run:
         outputs = llm.generate(requests.prompts, requests.params())

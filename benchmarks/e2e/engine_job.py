@@ -2,9 +2,9 @@
 
     python engine_NAME.py JOB.json ANSWER.json
 
-The job: `model` (a folder), `num_threads` (None: the engine's default), `repeats`, and the requests `checked` and
-`timed`, each with `prompts` and `max_tokens`. The answer: `versions`, the token ids `checked` and `timed`, and
-`runs`, one a repeat.
+The job: `model` (a folder), `num_threads` (None: the engine's default), `settings` of the engine, which may be
+missing, `repeats`, and the requests `checked` and `timed`, each with `prompts` and `max_tokens`. The answer:
+`versions`, the token ids `checked` and `timed`, and `runs`, one a repeat.
 """
 
 from __future__ import annotations
