@@ -270,6 +270,9 @@ void register_scheduler(py::module_& m) {
       .def("stop", &StepScheduler::stop, py::arg("request_id"),
            "End a request now; what steps in flight sample for it is thrown away. One whose prompt they compute can't "
            "be stopped before update().")
+      .def("take_over_cache", &StepScheduler::take_over_cache, py::arg("other"),
+           "Before the first step: go on with what another scheduler, which runs nothing now, has cached. Both must "
+           "have as many blocks of the same size.")
       .def("forget", &StepScheduler::forget, py::arg("request_id"), "Drop the output of a finished request.")
       .def(
           "output_tokens", [](const StepScheduler& self, RequestId id) { return copy_of(self.row(id).output); },

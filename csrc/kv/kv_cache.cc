@@ -1,6 +1,7 @@
 #include "kv/kv_cache.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -39,10 +40,23 @@ KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
     : block_size_(checked_block_size(block_size)),
       pool_(num_blocks),
       index_(num_blocks, block_size),
-      unheld_(num_blocks),
+      dead_(num_blocks),
+      live_(num_blocks),
       states_(static_cast<std::size_t>(num_blocks), BlockState::kPrivate),
       owners_(static_cast<std::size_t>(num_blocks), kNoRequest),
-      num_children_(static_cast<std::size_t>(num_blocks), 0) {}
+      num_children_(static_cast<std::size_t>(num_blocks), 0),
+      num_live_children_(static_cast<std::size_t>(num_blocks), 0) {}
+
+KvCache KvCache::taken_over(KvCache& other) {
+  if (other.num_available() != other.num_blocks()) {
+    throw InvalidInput("a cache can't be taken over while requests hold " +
+                       std::to_string(other.num_blocks() - other.num_available()) + " of its blocks");
+  }
+  KvCache cache = std::exchange(other, KvCache(other.num_blocks(), other.block_size()));
+  other.num_evictions_ = std::exchange(cache.num_evictions_, 0);
+  other.num_dead_blocks_ = std::exchange(cache.num_dead_blocks_, 0);
+  return cache;
+}
 
 PrefixMatch KvCache::match(const TokenView& tokens, std::int32_t max_tokens) const {
   PrefixMatch match;
@@ -148,11 +162,10 @@ void KvCache::release(BlockTable& table, std::int32_t live_len) {
 }
 
 void KvCache::hold(BlockId block) {
-  if (pool_.num_holders(block) == 0) unheld_.erase(block);
+  if (pool_.num_holders(block) == 0) take_unheld(block);
   pool_.hold(block);
 }
 
-// A dead block with descendants, of a request that was cancelled, waits on the list until they are evicted.
 void KvCache::release_block(BlockId block, bool is_live) {
   if (!pool_.release(block)) return;
   if (state(block) == BlockState::kPrivate) {
@@ -160,24 +173,43 @@ void KvCache::release_block(BlockId block, bool is_live) {
     return;
   }
   BLENDSERVE_ASSERT(state(block) == BlockState::kComputed);
-  if (is_live || num_children_[static_cast<std::size_t>(block)] > 0) {
-    unheld_.push_back(block);
-    return;
-  }
-  remove_node(block);
-  pool_.recycle(block);
-  ++num_dead_blocks_;
+  num_dead_blocks_ += is_live ? 0 : 1;
+  put_unheld(block, is_live);
 }
 
 BlockId KvCache::allocate() {
   if (pool_.num_free() == 0) {
-    const BlockId evicted = unheld_.front();
-    unheld_.erase(evicted);
+    num_evictions_ += dead_.empty() ? 1 : 0;
+    const BlockId evicted = (dead_.empty() ? live_ : dead_).front();
+    take_unheld(evicted);
     remove_node(evicted);
     pool_.recycle(evicted);
-    ++num_evictions_;
   }
   return *pool_.allocate();
+}
+
+// A dead block that leads to a live one, of a request that was cancelled, stays with it.
+void KvCache::put_unheld(BlockId block, bool is_live) {
+  if (is_live || num_live_children_[static_cast<std::size_t>(block)] > 0) {
+    live_.push_back(block);
+    if (std::int32_t* const count = live_children_of_parent(block)) ++*count;
+  } else {
+    dead_.push_back(block);
+  }
+}
+
+void KvCache::take_unheld(BlockId block) {
+  if (dead_.contains(block)) {
+    dead_.erase(block);
+  } else {
+    live_.erase(block);
+    if (std::int32_t* const count = live_children_of_parent(block)) --*count;
+  }
+}
+
+std::int32_t* KvCache::live_children_of_parent(BlockId block) {
+  const BlockId parent = index_.parent(block);
+  return parent == kNoBlock ? nullptr : &num_live_children_[static_cast<std::size_t>(parent)];
 }
 
 void KvCache::add_node(BlockId block, const BlockKey& key, BlockState new_state, RequestId owner_id) {

@@ -32,18 +32,22 @@ struct PrefixMatch {
 // place.
 //
 // Invariants, checked by verify(): who holds a node holds its ancestors; the parent of a computed node is computed, a
-// pending node's descendants are pending; an unheld node is computed, stands on the LRU list, and its descendants stand
-// before it, so that eviction from the front takes leaves only.
+// pending node's descendants are pending; an unheld node is computed and stands on one of two LRU lists, of dead and of
+// live blocks, and those of its descendants that are on the same list stand before it: eviction takes leaves only.
 class KvCache {
  public:
   KvCache(std::int64_t num_blocks, std::int32_t block_size);
 
+  // Whatever `other` has cached, which nobody may hold; counted from now on.
+  static KvCache taken_over(KvCache& other);
+
   std::int64_t num_blocks() const { return pool_.num_blocks(); }
   std::int32_t block_size() const { return block_size_; }
   // Blocks that can be had now: free ones, and cached ones nobody holds.
-  std::int64_t num_available() const { return pool_.num_free() + unheld_.size(); }
+  std::int64_t num_available() const { return pool_.num_free() + dead_.size() + live_.size(); }
+  // Of blocks that may have been read again.
   std::int64_t num_evictions() const { return num_evictions_; }
-  // Cached blocks that were given back because nobody will read them.
+  // Cached blocks that were released when nobody was known to wait for them.
   std::int64_t num_dead_blocks() const { return num_dead_blocks_; }
   std::int32_t num_blocks_for(std::int32_t num_tokens) const { return (num_tokens + block_size_ - 1) / block_size_; }
 
@@ -68,8 +72,8 @@ class KvCache {
   // Takes what the table's owner announced and did not compute out of the tree again. Readers of these blocks, if any,
   // must be withdrawn first.
   void withdraw(BlockTable& table);
-  // Gives all blocks back. What is computed and in the tree stays cached until evicted, as far as the first `live_len`
-  // tokens of the sequence go: somebody may still read those.
+  // Gives all blocks back. What is computed and in the tree stays cached until evicted; what lies beyond the first
+  // `live_len` tokens of the sequence is dead, and evicted before all that is not.
   void release(BlockTable& table, std::int32_t live_len = kAllLive);
   static constexpr std::int32_t kAllLive = INT32_MAX;
 
@@ -80,23 +84,30 @@ class KvCache {
 
  private:
   BlockState state(BlockId block) const { return states_[static_cast<std::size_t>(block)]; }
+  bool is_unheld(BlockId block) const { return dead_.contains(block) || live_.contains(block); }
   void hold(BlockId block);
   void release_block(BlockId block, bool is_live = true);
   BlockId allocate();
+  void put_unheld(BlockId block, bool is_live);
+  void take_unheld(BlockId block);
+  std::int32_t* live_children_of_parent(BlockId block);
   void add_node(BlockId block, const BlockKey& key, BlockState state, RequestId owner);
   void remove_node(BlockId block);
   void announce(BlockTable& table, const TokenView& tokens);
   void publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
   void publish_private_block(BlockTable& table, const BlockKey& key);
   void verify_node(BlockId block) const;
+  void verify_order(const LruList& unheld) const;
 
   std::int32_t block_size_;
   BlockPool pool_;
   BlockIndex index_;
-  LruList unheld_;
+  LruList dead_;
+  LruList live_;
   std::vector<BlockState> states_;
-  std::vector<RequestId> owners_;           // of pending blocks
-  std::vector<std::int32_t> num_children_;  // in the tree
+  std::vector<RequestId> owners_;                // of pending blocks
+  std::vector<std::int32_t> num_children_;       // in the tree
+  std::vector<std::int32_t> num_live_children_;  // of these, on the list of live blocks
   std::int64_t num_evictions_ = 0;
   std::int64_t num_dead_blocks_ = 0;
 };

@@ -29,7 +29,8 @@ void KvCache::verify(std::span<const BlockTable* const> tables) const {
   for (BlockId block = 0; block < num_blocks(); ++block) {
     const auto index = static_cast<std::size_t>(block);
     BLENDSERVE_ASSERT(pool_.num_holders(block) == num_holders[index]);
-    BLENDSERVE_ASSERT(unheld_.contains(block) == (num_holders[index] == 0 && state(block) == BlockState::kComputed));
+    BLENDSERVE_ASSERT(!dead_.contains(block) || !live_.contains(block));
+    BLENDSERVE_ASSERT(is_unheld(block) == (num_holders[index] == 0 && state(block) == BlockState::kComputed));
     if (state(block) == BlockState::kPrivate) {
       BLENDSERVE_ASSERT(num_holders[index] <= 1);
       if (num_holders[index] == 0) ++num_free;
@@ -43,8 +44,16 @@ void KvCache::verify(std::span<const BlockTable* const> tables) const {
   BLENDSERVE_ASSERT(num_nodes == index_.size());
   BLENDSERVE_ASSERT(num_children == num_children_);
 
+  for (BlockId block = dead_.front(); block != dead_.end(); block = dead_.after(block)) {
+    BLENDSERVE_ASSERT(num_live_children_[static_cast<std::size_t>(block)] == 0);
+  }
+  verify_order(dead_);
+  verify_order(live_);
+}
+
+void KvCache::verify_order(const LruList& unheld) const {
   std::vector<bool> passed(states_.size(), false);
-  for (BlockId block = unheld_.front(); block != unheld_.end(); block = unheld_.after(block)) {
+  for (BlockId block = unheld.front(); block != unheld.end(); block = unheld.after(block)) {
     const BlockId parent = index_.parent(block);
     BLENDSERVE_ASSERT(parent == kNoBlock || !passed[static_cast<std::size_t>(parent)]);
     passed[static_cast<std::size_t>(block)] = true;

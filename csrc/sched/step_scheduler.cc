@@ -115,6 +115,16 @@ void StepScheduler::stop(RequestId id) {
   drop_finished_from_running();
 }
 
+void StepScheduler::take_over_cache(StepScheduler& other) {
+  if (stats_.num_steps > 0) throw InvalidInput("a cache can be taken over before the first step only");
+  if (other.config_.num_blocks != config_.num_blocks || other.config_.block_size != config_.block_size) {
+    throw InvalidInput("a cache of " + std::to_string(other.config_.num_blocks) + " blocks of " +
+                       std::to_string(other.config_.block_size) + " tokens can't be taken over; this one has " +
+                       std::to_string(config_.num_blocks) + " of " + std::to_string(config_.block_size));
+  }
+  cache_ = KvCache::taken_over(other.cache_);
+}
+
 void StepScheduler::forget(RequestId id) {
   if (row(id).status < RequestStatus::kFinished) {
     throw InvalidInput("request " + std::to_string(id) + " is not finished; stop() it before forget()");

@@ -49,7 +49,8 @@ struct SchedulerStats {
 class StepScheduler {
  public:
   // `tree_order`: the first requests to arrive, in depth-first order of their prefix tree. Of what these have cached
-  // only the prefixes are kept that others of them still wait to read; without it all is kept until evicted.
+  // the prefixes that others of them wait to read are evicted last; without it what was released longest ago goes
+  // first.
   StepScheduler(const SchedulerConfig& config, std::unique_ptr<SchedulingPolicy> policy,
                 std::span<const RequestId> tree_order = {});
   ~StepScheduler();  // also while a step is in flight
@@ -75,6 +76,8 @@ class StepScheduler {
   // Ends a request that is not finished. What steps in flight sample for it is thrown away; one whose prompt they
   // compute can't be stopped before it is updated, since others may be reading it.
   void stop(RequestId id);
+  // Takes over what `other`, which runs nothing, has cached; before the first step, and for a cache of the same size.
+  void take_over_cache(StepScheduler& other);
   // Drops a finished request's output.
   void forget(RequestId id);
 

@@ -65,7 +65,7 @@ class EngineConfig:
         None is the data sheet of `device`.
     """
 
-    schedule: Schedule = "dfs"
+    schedule: Schedule = "blend"
     device: Device = "auto"
     dtype: Dtype = "auto"
     weight_dtype: WeightDtype = "auto"

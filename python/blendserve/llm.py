@@ -29,8 +29,8 @@ class LLM:
 
     Args:
         model: a folder in the Hugging Face format, a .gguf file, or None for the default model.
-        The others are the fields of `EngineConfig`. Under a planned schedule the prompts of a call have a plan, and a
-        prefix cache, of their own, unless all of them can run at once beside what runs already.
+        The others are the fields of `EngineConfig`. Under a planned schedule the prompts of a call have a plan of their
+        own, unless all of them can run at once beside what runs already.
 
     Any thread may use it, while others do.
 
@@ -42,7 +42,7 @@ class LLM:
         self,
         model: str | Path | None = None,
         *,
-        schedule: Schedule = "dfs",
+        schedule: Schedule = "blend",
         device: Device = "auto",
         dtype: Dtype = "auto",
         weight_dtype: WeightDtype = "auto",
@@ -87,7 +87,8 @@ class LLM:
         self.tokenizer = tokenizer
         self.model_config = read_config(model_dir)
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
-        planner = JobPlanner.of(model_dir, self.config) if self.config.schedule in PLANNED_SCHEDULES else None
+        is_planned = self.config.schedule in PLANNED_SCHEDULES
+        planner = JobPlanner.of(model_dir, self.model_config, self.config) if is_planned else None
         model = load_model(
             model_dir,
             self.model_config,

@@ -39,7 +39,7 @@ def run(
     ] = None,
     schedule: Annotated[
         str, typer.Option(help="Order of the requests: dfs, random or fcfs, or by a plan of the job: blend or paper.")
-    ] = "dfs",
+    ] = "blend",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     weight_dtype: Annotated[
@@ -122,7 +122,7 @@ def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     planning = f"; {figures['planning_s']:.1f} s of planning" if figures["planning_s"] else ""
     duplicates = f", {figures['duplicates']} of them as copies of equal ones" if figures["duplicates"] else ""
     windows = f" and {figures['windows']} windows" if figures["windows"] > 1 else ""
-    dead = f", {figures['dead_blocks']:,} blocks given back as nobody would read them" if figures["dead_blocks"] else ""
+    dead = f", {figures['dead_blocks']:,} blocks that nobody waits for" if figures["dead_blocks"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered{duplicates}, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",

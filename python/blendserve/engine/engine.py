@@ -24,6 +24,7 @@ from blendserve.text.detokenizer import Decode
 __all__ = ["Engine"]
 
 
+_NOBODY: NDArray[np.int32] = np.empty(0, np.int32)
 _MAX_SCHEDULER_ROWS = 2**18  # that a scheduler is given in its life: it keeps their prompts
 
 
@@ -46,9 +47,9 @@ class Engine:
 
     `decode` turns token ids into text, None for a model without a tokenizer. What is added together is a window: it
     starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that
-    finds the engine idle is planned, and has a scheduler, and so a prefix cache, of its own; one that comes while
-    another runs waits until that has ended, unless all of it can run at once: then it needs no plan. One thread at a
-    time may use an engine, but any may make windows and add them.
+    finds the engine idle is planned, and has a scheduler of its own, which goes on with what is cached; one that comes
+    while another runs waits until that has ended, unless all of it can run at once: then it needs no plan. One thread
+    at a time may use an engine, but any may make windows and add them.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class Engine:
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
         self._answers = Answers(decode)
         self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
-        self._executor = StepExecutor(self._run, in_background=config.async_scheduling)
-        self._ended: NDArray[np.int32] = np.empty(0, np.int32)  # in the last step, which the one in flight may not know
+        self._executor = StepExecutor(in_background=config.async_scheduling)
+        self._ended = _NOBODY  # since the step in flight was planned
         self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
 
     @property
@@ -154,9 +155,10 @@ class Engine:
             self._scheduler.abort_step(plan)
             plan = None
         self._start_due_windows()
+        self._ended = _NOBODY
         plan = plan or self._scheduler.schedule()
         if plan is not None:
-            self._executor.start(plan)
+            self._executor.start(plan, self._run)
 
     def _finish_step(self, plan: StepPlan) -> tuple[NDArray[np.int32], SampledTokens, NDArray[np.int32]]:
         """The requests that got a token, these tokens, and the requests that finished."""
@@ -219,8 +221,9 @@ class Engine:
     def _start(self, queued: QueuedWindow) -> None:
         window = queued.window
         if self._scheduler.num_unfinished == 0 and (window.plan is not None or self._is_worn):
-            self._past_stats += self._scheduler.stats
-            self._scheduler = self._scheduler_of(window.plan)
+            past, self._scheduler = self._scheduler, self._scheduler_of(window.plan)
+            self._scheduler.take_over_cache(past)
+            self._past_stats += past.stats
         first_id = self._scheduler.num_requests
         arrivals = window.arrivals
         self._sampling.set(np.arange(first_id, first_id + arrivals.num_rows), **window.sampling)

@@ -10,6 +10,8 @@ import numpy as np
 from blendserve._core import CostModel, PrefixTree, choose_samples
 from blendserve.devices import with_kv_memory
 from blendserve.engine.arrivals import Arrivals
+from blendserve.errors import ModelError
+from blendserve.models import ModelShape
 from blendserve.planning import Plan, plan
 from blendserve.resources import ResolvedConfig
 from blendserve.specs import DeviceSpec, ModelSpec
@@ -37,9 +39,9 @@ class JobPlanner:
     seed: int
 
     @classmethod
-    def of(cls, model_dir: Path, config: ResolvedConfig) -> JobPlanner:
-        """Raises `ModelError` for a model that the performance model can't read."""
-        model = ModelSpec.from_hf(model_dir, weight_bytes=config.dtype.itemsize)
+    def of(cls, model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> JobPlanner:
+        """For the model in `model_dir`, whose shape the engine has read."""
+        model = _model_spec(model_dir, shape, config.dtype.itemsize)
         kv_tokens = max(config.kv_capacity, _COST_MODEL_BLOCK)
         kv_bytes = kv_tokens * CostModel(model, config.hardware).kv_bytes_per_token
         return cls(model, with_kv_memory(config.hardware, kv_bytes), config.max_batch_tokens, config.seed % 2**64)
@@ -60,3 +62,20 @@ class JobPlanner:
         )
         samples, _ = choose_samples(tree, seed=self.seed)
         return PlannedJob(planned, samples[arrivals.output_lengths[samples] < 0].tolist())
+
+
+def _model_spec(model_dir: Path, shape: ModelShape, element_bytes: int) -> ModelSpec:
+    """A layout that the performance model does not know is taken for a dense one of its size."""
+    try:
+        return ModelSpec.from_hf(model_dir, weight_bytes=element_bytes)
+    except ModelError:
+        return ModelSpec(
+            name=model_dir.name,
+            num_layers=shape.num_layers,
+            attention_width=shape.num_heads * shape.head_dim,
+            kv_width=shape.num_kv_heads * shape.head_dim,
+            num_params=shape.num_parameters,
+            weight_bytes=element_bytes,
+            kv_bytes=element_bytes,
+            max_context=shape.max_position_embeddings,
+        )

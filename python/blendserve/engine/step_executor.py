@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from blendserve._core import StepPlan
 from blendserve.runner import SampledTokens
@@ -12,26 +13,24 @@ __all__ = ["StepExecutor"]
 
 
 class StepExecutor:
-    """Runs one step at a time with `run`."""
+    """Runs one step at a time."""
 
-    def __init__(self, run: Callable[[StepPlan], SampledTokens], *, in_background: bool) -> None:
-        self._run = run
+    def __init__(self, *, in_background: bool) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="blendserve-steps") if in_background else None
         self._plan: StepPlan | None = None
-        self._sampled: Future[SampledTokens] | None = None
+        self._sample: Callable[[], SampledTokens] | None = None
 
     @property
     def plan(self) -> StepPlan | None:
         """The step that has started and whose result was not asked for."""
         return self._plan
 
-    def start(self, plan: StepPlan) -> None:
+    def start(self, plan: StepPlan, run: Callable[[StepPlan], SampledTokens]) -> None:
         self._plan = plan
-        if self._thread is not None:
-            self._sampled = self._thread.submit(self._run, plan)
+        self._sample = partial(run, plan) if self._thread is None else self._thread.submit(run, plan).result
 
     def result(self) -> SampledTokens:
         """What the step that was started sampled; raises what the model raised."""
-        plan, self._plan = self._plan, None
-        assert plan is not None
-        return self._run(plan) if self._sampled is None else self._sampled.result()
+        assert self._sample is not None
+        self._plan = None
+        return self._sample()

@@ -57,8 +57,8 @@ def test_every_choice_is_a_row_of_its_own() -> None:
 
 
 def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_path: Path) -> None:
-    config = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", max_batch_tokens=64).config
-    planner = JobPlanner.of(tmp_path, config)
+    llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", max_batch_tokens=64)
+    planner = JobPlanner.of(tmp_path, llm.model_config, llm.config)
     assert planner.device.kv_memory_bytes == 2**20
     assert planner.model.weight_bytes == planner.model.kv_bytes == 4
     known, unknown = request(max_tokens=20, ignore_eos=True), request(max_tokens=20, prompt_len=9)
@@ -68,8 +68,8 @@ def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_
 
 
 def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
-    config = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB").config
-    planner = JobPlanner.of(tmp_path, config)
+    llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB")
+    planner = JobPlanner.of(tmp_path, llm.model_config, llm.config)
     unknown = request(max_tokens=90)
     for told, least, most in ((request(hint=5, max_tokens=90), 5, 30), (request(max_tokens=1), 80, 90)):
         plan = planner.plan(Arrivals.of([told] * 50 + [unknown], LIMITS)).plan
@@ -84,3 +84,12 @@ def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: name)
     assert device_spec(torch.device("cuda")).name == expected
     assert device_spec(torch.device("cpu")).name == "cpu"
+
+
+def test_a_layout_that_the_performance_model_does_not_know_is_taken_for_a_dense_one(tmp_path: Path) -> None:
+    llm = LLM(build_llama(tmp_path), device="cpu", kv_memory="1MiB")
+    known = JobPlanner.of(tmp_path, llm.model_config, llm.config).model
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_layer": 2}')
+    assumed = JobPlanner.of(tmp_path, llm.model_config, llm.config).model
+    for figure in ("num_layers", "attention_width", "kv_width", "num_params", "weight_bytes", "kv_bytes"):
+        assert getattr(assumed, figure) == getattr(known, figure), figure

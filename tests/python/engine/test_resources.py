@@ -38,7 +38,7 @@ def test_a_token_takes_keys_and_values_of_all_layers(model: ModelConfig) -> None
 @pytest.mark.usefixtures("no_gpu", "memory")
 def test_everything_left_open_is_decided(model: ModelConfig) -> None:
     config = resolve(EngineConfig(), model)
-    assert (config.device, config.dtype, config.schedule) == (torch.device("cpu"), torch.float32, "dfs")
+    assert (config.device, config.dtype, config.schedule) == (torch.device("cpu"), torch.float32, "blend")
     assert (config.max_batch_tokens, config.max_batch_requests) == (512, 256)
     # A quarter of what is free.
     assert config.num_blocks == 1_000_000 // (16 * BYTES_PER_TOKEN) == 244
