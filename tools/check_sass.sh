@@ -34,7 +34,10 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
       if (name ~ /BulkTileCopy/) require("UTMALDG", "bulk tensor copy")
       else require("LDGSTS128", "16-byte asynchronous copy")
     }
-    if (name ~ /kv_append_kernel/) { require("LDG128", "16-byte load"); require("STG128", "16-byte store") }
+    if (name ~ /kv_append_kernel/) {
+      require("LDG128", "16-byte load"); require("STG128", "16-byte store")
+      if ("LDGU16" in seen || "STGU16" in seen) { print name " (" arch ") moves single elements"; bad = 1 }
+    }
   }
   /arch = / { next_arch = $3 }
   /Function : / { check(); name = $3; arch = next_arch; split("", seen) }
@@ -42,6 +45,7 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
     split(substr($0, RSTART + 1, RLENGTH - 1), word, ".")
     seen[word[1]] = 1
     if (substr($0, RSTART, RLENGTH) ~ /\.128/) seen[word[1] "128"] = 1
+    if (substr($0, RSTART, RLENGTH) ~ /\.U16/) seen[word[1] "U16"] = 1
   }
   END {
     check()
