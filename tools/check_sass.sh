@@ -27,7 +27,7 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
   function check() {
     if (name == "") return
     if ("LDL" in seen || "STL" in seen) { print name " (" arch ") uses local memory"; bad = 1 }
-    if (name ~ /(paged|shared)_decode_kernel/ && !(name ~ /BulkTileCopy/ && arch == "sm_80")) {
+    if (name ~ /(paged|shared)_decode_kernel/ && !(name ~ /BulkTileCopy/ && arch ~ /^sm_8/)) {
       ++hot
       require("HMMA", "tensor core product")
       require("LDSM", "matrix load")
