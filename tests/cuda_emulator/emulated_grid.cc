@@ -19,7 +19,7 @@ bool copies_land_late = false;
 namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{128} << 10;
-constexpr std::int64_t kMaxIdleTurns = 50'000'000;
+constexpr std::int64_t kMaxIdleTurns = 5'000'000;
 
 struct Fiber {
   ucontext_t context{};
@@ -36,10 +36,19 @@ std::int64_t idle_turns = 0;
 
 Fiber& fiber(int thread) { return fibers[static_cast<std::size_t>(thread)]; }
 
-// The thread after `thread` that has not returned, perhaps itself; -1 when all have.
+// The thread to go on with when `thread` waits or has returned, perhaps itself; -1 when all have returned. A warp keeps
+// its turn until none of its lanes gets on, so that warps run as far apart as their barriers let them.
 int next_thread(int thread) {
-  for (int step = 1; step <= num_fibers; ++step) {
-    const int next = (thread + step) % num_fibers;
+  const int warp = thread / 32 * 32;
+  const bool is_stuck = idle_turns % 33 == 32;
+  for (int step = 1; step <= 32 && !is_stuck; ++step) {
+    const int next = warp + (thread - warp + step) % 32;
+    if (!fiber(next).done) {
+      return next;
+    }
+  }
+  for (int step = 32; step < num_fibers + 32; ++step) {
+    const int next = (warp + step) % num_fibers;
     if (!fiber(next).done) {
       return next;
     }
