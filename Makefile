@@ -14,13 +14,13 @@ unexport PYTHONPATH
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet
-CPP_SOURCES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh')
+CPP_SOURCES = $(shell find csrc tests/cpp tests/cuda_emulator -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh')
 PACKAGE_SOURCES := pyproject.toml README.md LICENSE CMakeLists.txt \
   $(shell find cmake csrc python \( -name __pycache__ -o -name '*.so' \) -prune -o -print)
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help demo test setup develop lint format cpp-test asan asan-python cuda clean
+.PHONY: help demo test setup develop lint format cpp-test asan asan-python cuda cuda-all cuda-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,13 @@ build/%/CMakeCache.txt: CMakePresets.json
 cuda: ## build the CUDA library (needs nvcc); CUDA_ARCHS=90a for one kind of GPU
 	cmake --preset cuda $(if $(CUDA_ARCHS),"-DCUDA_ARCHS=$(CUDA_ARCHS)")
 	cmake --build --preset cuda --parallel $(JOBS)
+
+cuda-all: ## the same for every kind of GPU that the kernels are written for
+	$(MAKE) cuda CUDA_ARCHS="80;89;90a;100"
+
+cuda-test: build/cuda/CMakeCache.txt ## run the CUDA kernels' own source on the CPU (needs the CUDA headers, no GPU)
+	cmake --build build/cuda --target blendserve_cuda_emulator_tests --parallel $(JOBS)
+	build/cuda/tests/cuda_emulator/blendserve_cuda_emulator_tests
 
 clean: ## remove all that the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache results.jsonl

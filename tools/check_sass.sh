@@ -27,14 +27,17 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
   function check() {
     if (name == "") return
     if ("LDL" in seen || "STL" in seen) { print name " (" arch ") uses local memory"; bad = 1 }
-    if (name ~ /(paged|shared)_decode_kernel/ && !(name ~ /BulkTileCopy/ && arch == "sm_80")) {
+    if (name ~ /(paged|shared)_decode_kernel/ && !(name ~ /BulkTileCopy/ && arch ~ /^sm_8/)) {
       ++hot
       require("HMMA", "tensor core product")
       require("LDSM", "matrix load")
       if (name ~ /BulkTileCopy/) require("UTMALDG", "bulk tensor copy")
       else require("LDGSTS128", "16-byte asynchronous copy")
     }
-    if (name ~ /kv_append_kernel/) { require("LDG128", "16-byte load"); require("STG128", "16-byte store") }
+    if (name ~ /kv_append_kernel/) {
+      require("LDG128", "16-byte load"); require("STG128", "16-byte store")
+      if ("LDGU16" in seen || "STGU16" in seen) { print name " (" arch ") moves single elements"; bad = 1 }
+    }
   }
   /arch = / { next_arch = $3 }
   /Function : / { check(); name = $3; arch = next_arch; split("", seen) }
@@ -42,6 +45,7 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
     split(substr($0, RSTART + 1, RLENGTH - 1), word, ".")
     seen[word[1]] = 1
     if (substr($0, RSTART, RLENGTH) ~ /\.128/) seen[word[1] "128"] = 1
+    if (substr($0, RSTART, RLENGTH) ~ /\.U16/) seen[word[1] "U16"] = 1
   }
   END {
     check()

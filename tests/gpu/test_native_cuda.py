@@ -5,7 +5,10 @@ import pytest
 import torch
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.native_cuda import NativeCudaAttention
+from blendserve.attention.rotation import rotate_
 from blendserve.errors import UserError
+from blendserve.models.rope_config import RopeConfig
+from blendserve.models.rotary import inverse_frequencies, rotation_at
 from torch import Tensor
 
 pytestmark = pytest.mark.gpu
@@ -13,6 +16,7 @@ pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda")
 NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE = 2, 8, 2, 64, 16
 BLOCKS_PER_SEQUENCE = 20
+FREQUENCIES = inverse_frequencies(RopeConfig(), HEAD_DIM)
 
 
 def make_spec(**changes: object) -> AttentionSpec:
@@ -79,7 +83,15 @@ def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_befor
             num_tokens = len(step.positions)
             qkv = torch.randn(num_tokens, NUM_HEADS + 2 * NUM_KV_HEADS, HEAD_DIM, dtype=torch.bfloat16, device=DEVICE)
             q, k, v = qkv.split([NUM_HEADS, NUM_KV_HEADS, NUM_KV_HEADS], dim=1)
-            out = backend.forward(layer, q, k, v)
+            if layer == 0:
+                out = backend.forward(layer, q, k, v)
+            else:  # the backend rotates, the test does so first
+                positions = torch.from_numpy(step.positions).to(DEVICE)
+                rotation = rotation_at(positions, FREQUENCIES.to(DEVICE), torch.bfloat16)
+                heads = q.clone(), k.clone()
+                rotate_(q, rotation)
+                rotate_(k, rotation)
+                out = backend.forward(layer, *heads, v, rotation)
             assert out.shape == q.shape
             for (sequence, _, _), begin, end in zip(chunks, step.qo_indptr, step.qo_indptr[1:], strict=False):
                 keys, values = history[layer, sequence]
@@ -88,6 +100,36 @@ def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_befor
                 expected = attend(q[begin:end], torch.cat(keys), torch.cat(values))
                 error = (out[begin:end].double() - expected).norm() / expected.norm()
                 assert error < 1e-2
+
+
+def test_sequences_that_share_blocks_are_read_once_where_it_pays_with_the_same_answer() -> None:
+    num_sequences, shared, own = 24, 2048, 40
+    kv_len = shared + own
+    backend = NativeCudaAttention(make_spec(num_kv_heads=4, num_heads=16, num_blocks=2048))
+    backend.kv_cache.normal_()
+    shared_blocks = np.arange(shared // BLOCK_SIZE)
+    own_blocks = -(-own // BLOCK_SIZE)
+    tables = [
+        np.concatenate((shared_blocks, 1000 + own_blocks * s + np.arange(own_blocks))) for s in range(num_sequences)
+    ]
+    slots = np.array([int(table[-1]) * BLOCK_SIZE + (kv_len - 1) % BLOCK_SIZE for table in tables])
+    step = StepTensors(
+        qo_indptr=np.arange(num_sequences + 1, dtype=np.int32),
+        kv_lens=np.full(num_sequences, kv_len, np.int32),
+        block_indptr=np.arange(num_sequences + 1, dtype=np.int32) * len(tables[0]),
+        block_table=np.concatenate(tables).astype(np.int32),
+        slot_mapping=slots,
+        positions=np.full(num_sequences, kv_len - 1, np.int32),
+    )
+    torch.manual_seed(0)
+    q = torch.randn(num_sequences, 16, HEAD_DIM, dtype=torch.bfloat16, device=DEVICE)
+    k, v = torch.randn(2, num_sequences, 4, HEAD_DIM, dtype=torch.bfloat16, device=DEVICE)
+    outputs = []
+    for backend.share_prefixes in (False, True):
+        backend.plan(step)
+        assert backend.reads_shared == backend.share_prefixes
+        outputs.append(backend.forward(0, q, k, v))
+    assert (outputs[1] - outputs[0]).norm() < 1e-2 * outputs[0].norm()
 
 
 @pytest.mark.parametrize(

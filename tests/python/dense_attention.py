@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from blendserve.attention.rotation import Rotation, rotate_
 
 
 class DenseAttention:
@@ -18,7 +19,11 @@ class DenseAttention:
         """spans: (sequence, number of new tokens), in the order in which they are packed."""
         self._spans = spans
 
-    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rotation: Rotation | None = None
+    ) -> torch.Tensor:
+        rotate_(q, rotation)
+        rotate_(k, rotation)
         outputs, start = [], 0
         for sequence, length in self._spans:
             rows = slice(start, start + length)

@@ -65,16 +65,22 @@ struct blendserve_paged_decode_params {
 };
 
 struct blendserve_kv_append_params {
-  const void* k;                // [num_tokens, num_kv_heads, head_dim], rows k_stride elements apart
-  const void* v;                // the same, rows v_stride elements apart
-  void* kv;                     // one layer as in csrc/base/kv_layout.h, elements of 2 bytes
+  void* q;                      // [num_tokens, num_heads, head_dim], rows q_stride elements apart; only to be rotated
+  void* k;                      // [num_tokens, num_kv_heads, head_dim], rows k_stride elements apart
+  void* v;                      // the same, rows v_stride elements apart; only read
+  void* kv;                     // one layer as in csrc/base/kv_layout.h
   const int64_t* slot_mapping;  // [num_tokens] block * block_size + offset
+  const void* cos;              // [num_tokens, head_dim], factors of an element; null: q and k stay as they are
+  const void* signed_sin;       // [num_tokens, head_dim], factors of the element half a head away
+  int64_t q_stride;
   int64_t k_stride;
   int64_t v_stride;
   int32_t num_tokens;
+  int32_t num_heads;
   int32_t num_kv_heads;
-  int32_t head_dim;  // a multiple of 8
+  int32_t head_dim;  // a multiple of 16
   int32_t block_size;
+  int32_t dtype;
 };
 
 BLENDSERVE_CUDA_API int32_t blendserve_cuda_abi_version(void);
@@ -94,6 +100,7 @@ BLENDSERVE_CUDA_API int64_t blendserve_decode_partial_bytes(int32_t group, int32
 
 BLENDSERVE_CUDA_API int32_t blendserve_paged_decode(const struct blendserve_paged_decode_params* params,
                                                     int64_t stream);
+// Rotates q and k in place, if there are factors, then appends k and v.
 BLENDSERVE_CUDA_API int32_t blendserve_kv_append(const struct blendserve_kv_append_params* params, int64_t stream);
 
 #ifdef __cplusplus

@@ -6,7 +6,7 @@
 
 namespace blendserve::cuda {
 
-// Queues the copy of new keys and values to their slots of the paged cache.
+// Queues the rotation of new queries and keys, and the copy of keys and values to their slots of the paged cache.
 void kv_append(const blendserve_kv_append_params& params, cudaStream_t stream);
 
 }  // namespace blendserve::cuda

@@ -10,7 +10,17 @@
 
 namespace blendserve::cuda {
 
-inline constexpr int kDecodeRingBytes = 128 * 1024;  // of a CTA's stages: more makes DRAM slower, not faster
+// Bytes of a CTA's stages in code for sm_XX. More makes DRAM slower, not faster; the chips with 99 KB of shared memory
+// for a CTA take half.
+BLENDSERVE_HOST_DEVICE constexpr int decode_ring_bytes(int sm) {
+  return sm == 86 || sm == 89 || sm >= 120 ? 64 * 1024 : 128 * 1024;
+}
+
+#if defined(__CUDA_ARCH__)
+inline constexpr int kDecodeRingBytes = decode_ring_bytes(__CUDA_ARCH__ / 10);
+#else
+inline constexpr int kDecodeRingBytes = decode_ring_bytes(80);  // no code has more stages
+#endif
 inline constexpr int kMaxDecodeGroup = 16;
 
 // The workspace: partial results of `group` queries each, outputs [slots, group, head_dim] unnormalised, then states

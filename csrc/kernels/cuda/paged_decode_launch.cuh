@@ -34,6 +34,22 @@ struct DeviceLimits {
   }
 };
 
+// Lets a kernel have the dynamic shared memory that it needs for its stages and its scratch; returns how many bytes.
+inline int reserve_shared_memory(const void* kernel, int scratch_bytes, const DeviceLimits& limits) {
+  cudaFuncAttributes code{};
+  check_cuda(cudaFuncGetAttributes(&code, kernel), "reading a kernel's attributes");
+  const int bytes = decode_ring_bytes(code.binaryVersion) + scratch_bytes;
+  if (bytes > limits.shared_bytes) {
+    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
+                       " bytes of shared memory on this device, but the code for sm_" +
+                       std::to_string(code.binaryVersion) + " needs " + std::to_string(bytes) +
+                       "; build the library for this device or use the torch_ref attention backend");
+  }
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+             "reserving shared memory");
+  return bytes;
+}
+
 // CTAs that must be neighbours on the chip. Four at a time read faster than scattered ones and leave whole pairs of
 // multiprocessors to the clusters of a GEMM; a grid that takes most of the chip cannot be packed so.
 inline unsigned cluster_size(int num_ctas, const DeviceLimits& limits) {
@@ -45,16 +61,12 @@ template <auto kKernel, int kHeadDim, int kQueryTiles>
 void launch_attention(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                       const DeviceLimits& limits, cudaStream_t stream) {
   constexpr float kLog2E = 1.4426950408889634F;
-  constexpr int kSharedBytes = kDecodeRingBytes + sizeof(DecodeScratch<kHeadDim, kQueryTiles>);
-  if (kSharedBytes > limits.shared_bytes) {
-    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
-                       " bytes of shared memory on this device, but needs " + std::to_string(kSharedBytes) +
-                       "; use the torch_ref attention backend here");
-  }
+  static_assert(decode_ring_bytes(89) + sizeof(DecodeScratch<kHeadDim, kQueryTiles>) <= 99 * 1024);
   thread_local int prepared_device = -1;
+  thread_local int shared_bytes = 0;
   if (prepared_device != limits.device) {
-    check_cuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-               "reserving shared memory");
+    shared_bytes = reserve_shared_memory(reinterpret_cast<const void*>(kKernel),
+                                         sizeof(DecodeScratch<kHeadDim, kQueryTiles>), limits);
     prepared_device = limits.device;
   }
   cudaLaunchAttribute cluster{};
@@ -63,7 +75,7 @@ void launch_attention(const blendserve_paged_decode_params& params, const CUtens
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(params.num_ctas));
   config.blockDim = dim3(kDecodeWarps * 32);
-  config.dynamicSmemBytes = kSharedBytes;
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = limits.major >= 9 ? 1 : 0;

@@ -13,6 +13,8 @@ from blendserve.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from blendserve.attention.rotation import Rotation
+
 __all__ = ["AttentionBackend", "AttentionSpec", "StepTensors"]
 
 Int32Array = npt.NDArray[np.int32]
@@ -87,10 +89,12 @@ class AttentionBackend(Protocol):
     def plan(self, step: StepTensors) -> None:
         """Called once per step, before `forward` of its layers."""
 
-    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Appends the step's K and V to the cache of `layer`, then attends, causally.
+    def forward(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rotation: Rotation | None = None
+    ) -> torch.Tensor:
+        """Rotates q and k, if so told, appends the step's K and V to the cache of `layer`, then attends, causally.
 
-        q: [T, num_heads, head_dim]; k, v: [T, num_kv_heads, head_dim]. Returns [T, num_heads, head_dim] of the dtype
-        of q, new memory.
+        q: [T, num_heads, head_dim]; k, v: [T, num_kv_heads, head_dim]; a rotation may change q and k in place. Returns
+        [T, num_heads, head_dim] of the dtype of q, new memory.
         """
         ...

@@ -87,16 +87,22 @@ class KvAppendParams(ctypes.Structure):
     """struct blendserve_kv_append_params"""
 
     _fields_ = (
+        ("q", _Pointer),
         ("k", _Pointer),
         ("v", _Pointer),
         ("kv", _Pointer),
         ("slot_mapping", _Pointer),
+        ("cos", _Pointer),
+        ("signed_sin", _Pointer),
+        ("q_stride", _Int64),
         ("k_stride", _Int64),
         ("v_stride", _Int64),
         ("num_tokens", _Int32),
+        ("num_heads", _Int32),
         ("num_kv_heads", _Int32),
         ("head_dim", _Int32),
         ("block_size", _Int32),
+        ("dtype", _Int32),
     )
 
 
@@ -171,7 +177,7 @@ class CudaLibrary:
         self._check(self._functions.blendserve_paged_decode(ctypes.byref(params), stream))
 
     def kv_append(self, params: KvAppendParams, stream: int) -> None:
-        """Queues the copy of new keys and values into the cache."""
+        """Queues the rotation of new queries and keys, in place, and the copy of keys and values into the cache."""
         self._check(self._functions.blendserve_kv_append(ctypes.byref(params), stream))
 
     def _check(self, status: int) -> None:

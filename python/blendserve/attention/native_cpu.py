@@ -9,6 +9,7 @@ import torch
 
 from blendserve import _core
 from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.rotation import Rotation, rotate_
 from blendserve.errors import UserError
 
 __all__ = ["NativeCpuAttention"]
@@ -51,9 +52,13 @@ class NativeCpuAttention:
             raise RuntimeError("forward() before plan(): call plan(step) once per step")
         return self._step
 
-    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rotation: Rotation | None = None
+    ) -> torch.Tensor:
         step = self._planned()
         kv = self.layers[layer]
+        rotate_(q, rotation)
+        rotate_(k, rotation)
         out = np.empty(q.shape, np.float32)
         _core.kv_append(_float32(k), _float32(v), kv, step.slot_mapping)
         _core.paged_attention(

@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import DecodeBatch, KvAppendParams, PagedDecodeParams, load_cuda_library
+from blendserve.attention.rotation import Rotation
 from blendserve.errors import UserError
 
 __all__ = ["NativeCudaAttention"]
@@ -89,7 +90,11 @@ class NativeCudaAttention:
         self._num_decodes = -1  # before the first plan()
         self._prefills: list[_PrefillChunk] = []
         self._append = KvAppendParams(
-            num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim, block_size=spec.block_size
+            num_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            head_dim=spec.head_dim,
+            block_size=spec.block_size,
+            dtype=_DTYPE_CODES[spec.dtype],
         )
         self._batch = DecodeBatch(
             num_kv_heads=spec.num_kv_heads, group=group, head_dim=spec.head_dim, block_size=spec.block_size
@@ -146,21 +151,33 @@ class NativeCudaAttention:
         self._decode.block_table = block_table.data_ptr()
         self._decode.plan = on_device.data_ptr() + plan_at
 
-    def forward(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    @property
+    def reads_shared(self) -> bool:
+        """Whether the planned step reads some blocks once for several sequences."""
+        return bool(self._decode.read_shared)
+
+    def forward(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Rotation | None = None) -> Tensor:
         """See `AttentionBackend.forward`. The token rows of q, k and v may be slices of wider rows."""
         if self._num_decodes < 0:
             raise RuntimeError("forward() before plan(): call plan(step) once per step")
         stream = torch._C._cuda_getCurrentRawStream(self._device_index)  # current_stream() takes 10 us
-        self._append_tokens(layer, _dense_rows(k), _dense_rows(v), stream)
+        q, k, v = _dense_rows(q), _dense_rows(k), _dense_rows(v)
+        self._append_tokens(layer, q, k, v, rotation, stream)
         out = q.new_empty(q.shape)
         if self._num_decodes:
-            self._attend_decodes(layer, _dense_rows(q), out, stream)
+            self._attend_decodes(layer, q, out, stream)
         for chunk in self._prefills:
             rows = slice(chunk.begin, chunk.end)
             out[rows] = self._attend_chunk(layer, chunk, q[rows], k[rows], v[rows])
         return out
 
-    def _append_tokens(self, layer: int, k: Tensor, v: Tensor, stream: int) -> None:
+    def _append_tokens(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Rotation | None, stream: int
+    ) -> None:
+        """Rotates q and k in place if there is a rotation."""
+        cos, signed_sin = (None, None) if rotation is None else (factors.data_ptr() for factors in rotation)
+        self._append.cos, self._append.signed_sin = cos, signed_sin
+        self._append.q, self._append.q_stride = q.data_ptr(), q.stride(0)
         self._append.k, self._append.k_stride = k.data_ptr(), k.stride(0)
         self._append.v, self._append.v_stride = v.data_ptr(), v.stride(0)
         self._append.kv = self._layer_pointers[layer]

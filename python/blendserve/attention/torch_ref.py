@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.rotation import Rotation, rotate_
 
 __all__ = ["TorchReferenceAttention"]
 
@@ -20,10 +21,14 @@ class TorchReferenceAttention:
     def plan(self, step: StepTensors) -> None:
         self._step = step
 
-    def forward(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rotation: Rotation | None = None
+    ) -> torch.Tensor:
         if self._step is None:
             raise RuntimeError("forward() before plan(): call plan(step) once per step")
         step = self._step
+        rotate_(q, rotation)
+        rotate_(k, rotation)
         kv = self.kv_cache[layer]
         blocks = torch.tensor(step.slot_mapping // self.spec.block_size, device=kv.device)
         offsets = torch.tensor(step.slot_mapping % self.spec.block_size, device=kv.device)

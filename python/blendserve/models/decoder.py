@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from blendserve.models.config import Activation, ModelConfig
 from blendserve.models.decoder_weights import LayerWeights, Linear, WeightLoader
 from blendserve.models.model import Model
-from blendserve.models.rotary import Rotation, inverse_frequencies, rotate_, rotation_at
+from blendserve.models.rotary import inverse_frequencies, rotation_at
 from blendserve.models.weights import Checkpoint
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Decoder(Model):
         if self._embedding_scale != 1.0:
             hidden.mul_(self._embedding_scale)
         for index, layer in enumerate(self._layers):
-            q, k, v = self._heads(layer, hidden, rotations[config.rope_of(index)])
-            attended = attention.forward(index, q, k, v).flatten(1)
+            q, k, v = self._heads(layer, hidden)
+            attended = attention.forward(index, q, k, v, rotations[config.rope_of(index)]).flatten(1)
             self._add_(hidden, layer.attention_output, attended, layer.post_attention_norm)
 
             gate, up = layer.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, dim=-1)
@@ -66,15 +66,14 @@ class Decoder(Model):
         logits = F.linear(self._norm(hidden[logit_rows], self._final_norm), self._lm_head).float()
         return _softcapped(logits, config.final_softcap) if config.final_softcap else logits
 
-    def _heads(self, layer: LayerWeights, hidden: torch.Tensor, rotation: Rotation) -> tuple[torch.Tensor, ...]:
-        """The rotated queries and keys, and the values: [T, heads, head_dim] each."""
+    def _heads(self, layer: LayerWeights, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The queries and keys, before their rotation, and the values: [T, heads, head_dim] each."""
         config = self.config
         heads = layer.qkv(self._norm(hidden, layer.attention_norm)).view(len(hidden), -1, config.head_dim)
         q, k, v = torch.split(heads, [config.num_heads, config.num_kv_heads, config.num_kv_heads], dim=1)
         if layer.q_norm is not None and layer.k_norm is not None:
             q.copy_(self._norm(q, layer.q_norm))
             k.copy_(self._norm(k, layer.k_norm))
-        rotate_(heads[:, : config.num_heads + config.num_kv_heads], rotation)
         return q, k, v
 
     def _add_(self, residual: torch.Tensor, linear: Linear, x: torch.Tensor, norm: torch.Tensor | None) -> None:

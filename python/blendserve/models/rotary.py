@@ -1,4 +1,4 @@
-"""Rotary position embedding in the half-rotation layout of transformers."""
+"""The angles of rotary position embeddings, for every rope variant of `RopeConfig`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 
 import torch
 
+from blendserve.attention.rotation import Rotation
 from blendserve.models.rope_config import RopeConfig
 
-__all__ = ["Rotation", "inverse_frequencies", "rotate_", "rotation_at"]
-
-# The factors of x and of x with its halves swapped: [T, 1, head_dim] each, the swapped one with its sign.
-Rotation = tuple[torch.Tensor, torch.Tensor]
+__all__ = ["inverse_frequencies", "rotation_at"]
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
@@ -62,10 +60,3 @@ def rotation_at(positions: torch.Tensor, frequencies: torch.Tensor, dtype: torch
     angles = positions[:, None, None].to(torch.float32) * frequencies
     cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-
-
-def rotate_(heads: torch.Tensor, rotation: Rotation) -> None:
-    """Rotates heads [T, num_heads, head_dim] in place."""
-    cos, signed_sin = rotation
-    swapped = heads.roll(heads.shape[-1] // 2, dims=-1)
-    heads.mul_(cos).addcmul_(swapped, signed_sin)

@@ -3,7 +3,13 @@ from pathlib import Path
 
 import pytest
 from blendserve.attention import cuda_library
-from blendserve.attention.cuda_library import CudaLibrary, KvAppendParams, PagedDecodeParams
+from blendserve.attention.cuda_library import (
+    CudaLibrary,
+    DecodeBatch,
+    DecodePlanSummary,
+    KvAppendParams,
+    PagedDecodeParams,
+)
 from blendserve.errors import UserError
 
 
@@ -21,7 +27,12 @@ def test_the_environment_names_the_library(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("structure", "name"),
-    [(PagedDecodeParams, "blendserve_paged_decode_params"), (KvAppendParams, "blendserve_kv_append_params")],
+    [
+        (DecodeBatch, "blendserve_decode_batch"),
+        (DecodePlanSummary, "blendserve_decode_plan_summary"),
+        (PagedDecodeParams, "blendserve_paged_decode_params"),
+        (KvAppendParams, "blendserve_kv_append_params"),
+    ],
 )
 def test_a_structure_has_the_fields_of_its_c_struct_in_order(structure: type[ctypes.Structure], name: str) -> None:
     header = Path(__file__).parents[3] / "csrc/kernels/cuda/blendserve_cuda.h"
