@@ -33,7 +33,7 @@ def profile_device(
 ) -> DeviceSpec:
     """Measures the CPU with the engine's own kernels and threads, on the shapes of a model.
 
-    `config` says in which dtypes; `seconds` are spent on timed calls, each of which is made three times at least. Raises
+    `config` says in which dtypes; `seconds` are spent on timed calls, three of each at least. Raises
     `UserError` for a GPU, and for a model that does not run on packed weights.
     """
     shape = read_config(model_dir)
