@@ -64,7 +64,7 @@ def named_device(name: str, tp: int | None = None) -> DeviceSpec:
     try:
         return DeviceSpec.named(name, tp=tp or 1)
     except ValueError as error:
-        raise UserError(f"hardware {name}: {error}; or give a .json file") from None
+        raise UserError(f"hardware {name}: {error}, in a .json file") from None
 
 
 def read_device(path: str | os.PathLike[str]) -> DeviceSpec:

@@ -22,9 +22,7 @@ __all__ = ["profile"]
 
 
 def profile(
-    output_path: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE.json", help="The device file, for --hardware.")
-    ],
+    output_path: Annotated[str, typer.Option("-o", "--output", metavar="FILE.json", help="The device file.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +35,7 @@ def profile(
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16, as of `run`.")] = "auto",
     weight_dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8, as of `run`.")] = "auto",
 ) -> None:
-    """Measure this machine in less than a minute, for `run`, `plan` and `simulate --hardware FILE.json`."""
+    """Measure this machine in less than a minute: a device file for `run`, `plan` and `simulate`."""
     console = Console(stderr=True)
     with exit_status(console, stopped="stopped before the device was measured"):
         if output_path == STANDARD_STREAM:

@@ -1,24 +1,28 @@
-"""How long a call takes."""
+"""How long calls take."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["median_s"]
+__all__ = ["median_times_s"]
 
-_BUDGET_S = 0.4
-_MIN_CALLS = 3
+_MIN_ROUNDS = 3
 
 
-def median_s(call: Callable[[], object]) -> float:
-    """Of calls one after the other, the first of which is not timed."""
-    call()
-    times: list[float] = []
-    end = time.perf_counter() + _BUDGET_S
-    while len(times) < _MIN_CALLS or time.perf_counter() < end:
-        started = time.perf_counter()
+def median_times_s(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """Of calls that take turns, so that all see the same load from outside; the first round is not timed."""
+    rounds: list[list[float]] = []
+    for call in calls:
         call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    end = time.perf_counter() + seconds
+    while len(rounds) < _MIN_ROUNDS or time.perf_counter() < end:
+        rounds.append([_time_s(call) for call in calls])
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def _time_s(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

@@ -85,6 +85,8 @@ TEST_CASE("an unknown name is refused with the names there are") {
 }
 
 TEST_CASE("a model is refused for any field out of its range") {
+  check_refused([](ModelSpec& spec) { spec.head_params = -1; }, "head_params is -1");
+  check_refused([](ModelSpec& spec) { spec.embedding_params = 8e9; }, "num_params is 8.03e+09; it must be more than");
   check_refused([](ModelSpec& spec) { spec.num_layers = 0; }, "num_layers is 0; it must be at least 1");
   check_refused([](ModelSpec& spec) { spec.attention_width = -1; }, "attention_width is -1");
   check_refused([](ModelSpec& spec) { spec.kv_width = 0; }, "kv_width is 0");
@@ -109,6 +111,42 @@ TEST_CASE("a device is refused for any field out of its range") {
   check_refused([](DeviceSpec& spec) { spec.num_nano_batches = 0; }, "num_nano_batches is 0");
   check_refused([](DeviceSpec& spec) { spec.token_tile = 0; }, "token_tile is 0");
   check_refused([](DeviceSpec& spec) { spec.kv_memory_bytes = 0; }, "kv_memory_bytes is 0");
+}
+
+TEST_CASE("measured rates are refused by the name of what is wrong") {
+  const auto check_refused_rates = [](const std::function<void(MeasuredRates&)>& spoil, const std::string& complaint) {
+    MeasuredRates rates{.element_bytes = 2,
+                        .layers = RateCurve({{1, 10}, {4, 20}}),
+                        .head = RateCurve({{1, 10}}),
+                        .prefill_attention_flops = 10,
+                        .decode_attention_bandwidth = 10};
+    CHECK_NOTHROW(rates.validate());
+    spoil(rates);
+    CHECK_THROWS_WITH(rates.validate(), Catch::Matchers::Contains(complaint));
+  };
+  check_refused_rates([](MeasuredRates& rates) { rates.element_bytes = 3; }, "element_bytes is 3");
+  check_refused_rates([](MeasuredRates& rates) { rates.head = {}; }, "head is empty");
+  check_refused_rates([](MeasuredRates& rates) { rates.head = RateCurve({{0, 1}}); }, "head rows is 0");
+  check_refused_rates([](MeasuredRates& rates) { rates.layers = RateCurve({{1, -1}}); }, "layers FLOP/s is -1");
+  check_refused_rates([](MeasuredRates& rates) { rates.layers = RateCurve({{4, 10}, {1, 10}}); },
+                      "layers rows is 1; it must be more than those of the point before");
+  check_refused_rates([](MeasuredRates& rates) { rates.layers = RateCurve({{1, 10}, {2, 30}}); },
+                      "layers FLOP/s is 30; it must be so low that more rows take no less time");
+  check_refused_rates([](MeasuredRates& rates) { rates.prefill_attention_flops = 0; }, "prefill_attention_flops is 0");
+  check_refused_rates([](MeasuredRates& rates) { rates.decode_attention_bandwidth = 0; },
+                      "decode_attention_bandwidth is 0");
+  check_refused_rates([](MeasuredRates& rates) { rates.step_s = -1; }, "step_s is -1");
+}
+
+TEST_CASE("a model tells its head and its embedding apart") {
+  const ModelSpec llama = ModelSpec::named("llama-3.1-8b");
+  CHECK(llama.head_params == 128256.0 * 4096);
+  CHECK(llama.layer_params() == llama.num_params - 2 * llama.head_params);
+  const ModelSpec tied = ModelSpec::named("smollm2-135m-instruct");
+  CHECK(tied.embedding_params == 0);
+  CHECK(tied.layer_params() == tied.num_params - tied.head_params);
+  const ModelSpec experts = ModelSpec::named("mixtral-8x7b");
+  CHECK(experts.layer_params() == experts.active_params() - 2 * experts.head_params);
 }
 
 TEST_CASE("tensor parallelism scales what is derived, not the data sheet") {

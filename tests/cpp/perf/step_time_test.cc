@@ -114,6 +114,92 @@ TEST_CASE("nano-batches of a mixture of experts each touch the experts of their 
   CHECK(time.compute_s == Approx(2 * cost.weight_read_s(2)));
 }
 
+namespace {
+
+// Layers of 900 weights and a head of 100. A row alone takes 2 s of the layers, 4 rows 4 s; beyond that 1 s each. The
+// head takes 0.2 s a row; a KV token 0.5 s, a square token 0.005 s; besides, every step takes 3 s.
+CostModel measured_model(std::int64_t num_nano_batches = 1, double beta = 1) {
+  const ModelSpec model{.name = "round",
+                        .num_layers = 1,
+                        .attention_width = 0.25,
+                        .kv_width = 25,
+                        .num_params = 1000,
+                        .head_params = 100,
+                        .weight_bytes = 2,
+                        .kv_bytes = 2};
+  const DeviceSpec device{.name = "round",
+                          .flops_4_byte = 1800,
+                          .flops_2_byte = 1800,
+                          .flops_1_byte = 1800,
+                          .bandwidth = 900,
+                          .memory_bytes = 1e12,
+                          .beta = beta,
+                          .num_nano_batches = num_nano_batches,
+                          .token_tile = 1,
+                          .measured = MeasuredRates{.element_bytes = 2,
+                                                    .layers = RateCurve({{1, 900}, {4, 1800}}),
+                                                    .head = RateCurve({{1, 1000}}),
+                                                    .prefill_attention_flops = 100,
+                                                    .decode_attention_bandwidth = 200,
+                                                    .step_s = 3}};
+  return {model, device};
+}
+
+}  // namespace
+
+TEST_CASE("a measured device takes what its curves say for the rows of the step") {
+  const CostModel cost = measured_model();
+  const auto layers_s = [&](std::int64_t num_tokens) {
+    BatchDesc batch;
+    batch.add_chunk(0, num_tokens);
+    const double squares = static_cast<double>(num_tokens * num_tokens);
+    return step_time(cost, batch, Execution::kSequential).total_s - 3 - 0.005 * squares;
+  };
+  CHECK(layers_s(1) == Approx(2));
+  CHECK(layers_s(2) == Approx(2 + 2.0 / 3));
+  CHECK(layers_s(4) == Approx(4));
+  CHECK(layers_s(100) == Approx(100));
+}
+
+TEST_CASE("a measured device charges the head for the rows that pass it") {
+  const CostModel cost = measured_model();
+  BatchDesc batch;
+  batch.add_chunk(0, 8);
+  batch.add_decode(10);
+  const double without_ends = step_time(cost, batch, Execution::kSequential).compute_s;
+  CHECK(without_ends == Approx(9 + 0.005 * 64 + 0.2));
+  batch.add_logit_rows(2);
+  CHECK(step_time(cost, batch, Execution::kSequential).compute_s == Approx(without_ends + 2 * 0.2));
+}
+
+TEST_CASE("with a beta of 1 an overlapped step is a sequential one") {
+  const CostModel cost = measured_model();
+  BatchDesc batch = tokens(6, 7);
+  batch.add_chunk(3, 20);
+  CHECK(step_time(cost, batch, Execution::kOverlapped).total_s ==
+        Approx(step_time(cost, batch, Execution::kSequential).total_s));
+}
+
+TEST_CASE("every nano-batch of a measured device has the rate of its own rows") {
+  const CostModel cost = measured_model(2, 0.5);
+  BatchDesc batch;
+  batch.add_chunk(0, 4);
+  CHECK(step_time(cost, batch, Execution::kOverlapped).compute_s == Approx(2 * (2 + 2.0 / 3) + 0.005 * 16));
+}
+
+TEST_CASE("tensor parallelism divides what was measured, but for the host's part") {
+  CostModel one = measured_model();
+  DeviceSpec device = one.device();
+  device.tp = 2;
+  const CostModel two(one.model(), device);
+  BatchDesc batch = tokens(5, 3);
+  batch.add_chunk(2, 8);
+  const StepTime whole = step_time(one, batch, Execution::kSequential);
+  const StepTime half = step_time(two, batch, Execution::kSequential);
+  CHECK(half.compute_s == Approx(whole.compute_s / 2));
+  CHECK(half.total_s - 3 == Approx((whole.total_s - 3) / 2));
+}
+
 TEST_CASE("an empty step takes no time") {
   CHECK(step_time(round_model(), {}, Execution::kSequential).total_s == 0);
   CHECK(step_time(round_model(2), {}, Execution::kOverlapped).total_s == 0);

@@ -132,6 +132,22 @@ TEST_CASE("free compute is what a step's reads pay for, cheap compute reaches up
   CHECK(pace.cheap_compute_s(weights) == Approx(1.5 * weights));
 }
 
+TEST_CASE("a sequential step is free up to where its products are efficient") {
+  DeviceSpec device = DeviceSpec::named("cpu");
+  const ModelSpec model = ModelSpec::named("smollm2-135m-instruct");
+  const CostModel sheet(model, device);
+  CHECK(Pace(sheet, Execution::kSequential).free_compute_s(1) == sheet.weight_read_s());
+  device.measured = MeasuredRates{.element_bytes = 4,
+                                  .layers = RateCurve({{1, 10e9}, {64, 200e9}, {128, 235e9}, {512, 250e9}}),
+                                  .head = RateCurve({{1, 300e9}}),
+                                  .prefill_attention_flops = 180e9,
+                                  .decode_attention_bandwidth = 23e9};
+  const CostModel measured(model, device);
+  const Pace pace(measured, Execution::kSequential);
+  CHECK(pace.free_compute_s(1) == Approx(128 * (measured.t_tok() + measured.t_head())));
+  CHECK(pace.cheap_compute_s(1) == pace.free_compute_s(1));
+}
+
 TEST_CASE("compute is spread so that it lasts as long as the memory time") {
   Pace pace(llama_on_a100(), Execution::kOverlapped);
   const double full = 0.024;

@@ -30,6 +30,8 @@ SYNTHESIZE_OPTIONS = {
     "--output", "--mix", "--density", "--sharing", "--requests", "--seed", "--model", "--hardware", "--tp", "--help",
 }  # fmt: skip
 
+PROFILE_OPTIONS = {"--output", "--model", "--device", "--dtype", "--weight-dtype", "--help"}
+
 
 def test_the_version_is_the_packages() -> None:
     ended = invoke("--version")
@@ -78,6 +80,13 @@ def test_the_help_of_synthesize_lists_every_option_and_the_generators(monkeypatc
     assert ended.code == 0
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == SYNTHESIZE_OPTIONS
     assert "wildchat" in ended.out.decode()
+
+
+def test_the_help_of_profile_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = invoke("profile", "--help")
+    assert ended.code == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == PROFILE_OPTIONS
 
 
 def test_an_unknown_command_is_named() -> None:

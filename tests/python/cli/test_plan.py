@@ -251,7 +251,7 @@ class TestBadUsage:
         message = self.refused("-i", requests, "--model", "gpt-9")
         assert message.startswith('--model gpt-9 is no folder; no model is named "gpt-9"; use one of llama-3.1-8b, ')
         message = self.refused("-i", requests, "--hardware", "abacus")
-        assert message.startswith('--hardware abacus: no device is named "abacus"; use one of a100-sxm-80gb, ')
+        assert message.startswith('hardware abacus: no device is named "abacus"; use one of a100-sxm-80gb, ')
         assert "there is no model folder 'gone'" in self.refused("-i", requests, "--tokenizer", "gone")
 
     @pytest.mark.parametrize(("option", "value"), [("--mean-output", 0), ("--price-per-hour", "-1")])

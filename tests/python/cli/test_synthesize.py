@@ -69,7 +69,7 @@ def test_what_cannot_be_is_refused_with_the_remedy(tmp_path: Path) -> None:
         f"output {trace} is the trace lengths:{trace} file; give another path"
     )
     assert refused("--model", "gpt-9", "--requests", 9, "-o", out).startswith("--model gpt-9 is no folder; ")
-    assert refused("--hardware", "abacus", "--requests", 9, "-o", out).startswith("--hardware abacus: ")
+    assert refused("--hardware", "abacus", "--requests", 9, "-o", out).startswith("hardware abacus: ")
     assert not out.exists()
 
 

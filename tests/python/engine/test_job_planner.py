@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blendserve import LLM, SamplingParams
+from blendserve import LLM, DeviceSpec, SamplingParams, UserError
+from blendserve.devices import with_kv_memory
 from blendserve.engine import EngineRequest, RequestLimits
 from blendserve.engine.arrivals import Arrivals
 from blendserve.engine.job_planner import JobPlanner
@@ -74,6 +75,13 @@ def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
     for told, least, most in ((request(hint=5, max_tokens=90), 5, 30), (request(max_tokens=1), 80, 90)):
         plan = planner.plan(Arrivals.of([told] * 50 + [unknown], LIMITS)).plan
         assert least <= plan.expected_output_lengths[50] <= most
+
+
+def test_the_device_that_is_named_takes_the_place_of_the_data_sheet(tmp_path: Path) -> None:
+    llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", hardware="l4-24gb")
+    assert JobPlanner.of(tmp_path, llm.config).device == with_kv_memory(DeviceSpec.named("l4-24gb"), 2**20)
+    with pytest.raises(UserError, match='hardware abacus: no device is named "abacus"'):
+        LLM(tmp_path, device="cpu", hardware="abacus")
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_file_with_any_byte_changed_or_its_end_cut_off_is_refused_or_the_same(
 
 
 def test_a_file_keeps_every_property_of_model_and_device() -> None:
-    derived = {"active_params", "is_moe", "is_mla"}
+    derived = {"active_params", "layer_params", "is_moe", "is_mla"}
     device_names = device_fields(bs.DeviceSpec.named("a100-sxm-80gb"))
     for cls, fields in ((bs.ModelSpec, plan_file._MODEL_FIELDS), (bs.DeviceSpec, device_names)):
         properties = {name for name, value in inspect.getmembers(cls) if isinstance(value, property)}

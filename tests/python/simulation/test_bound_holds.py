@@ -6,7 +6,7 @@ import blendserve as bs
 from blendserve.traces import Trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from workloads import COST, DEVICE, MODEL, SCHEDULES, trace_of
+from workloads import COST, DEVICE, MEASURED, MODEL, SCHEDULES, trace_of
 
 
 @st.composite
@@ -30,18 +30,19 @@ def small_traces(draw: st.DrawFn) -> Trace:
 @settings(max_examples=120, deadline=None)
 @given(
     trace=small_traces(),
+    device=st.sampled_from([DEVICE, MEASURED]),
     lengths=st.sampled_from(["sampled", "hinted", "known"]),
     dp=st.integers(1, 3),
     kv_tokens=st.sampled_from([4096, 16384, None]),
     max_batch_tokens=st.sampled_from([64, 2048]),
 )
 def test_no_run_beats_the_practical_optimum(
-    trace: Trace, lengths: str, dp: int, kv_tokens: int | None, max_batch_tokens: int
+    trace: Trace, device: bs.DeviceSpec, lengths: str, dp: int, kv_tokens: int | None, max_batch_tokens: int
 ) -> None:
     report = bs.simulate(
         trace,
         model=MODEL,
-        device=DEVICE,
+        device=device,
         schedules=SCHEDULES,
         execution=["overlapped", "sequential"],
         lengths=lengths,  # type: ignore[arg-type]

@@ -6,10 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 from blendserve import DeviceSpec, ModelSpec, Trace
-from blendserve._core import CostModel
+from blendserve._core import CostModel, MeasuredRates
 
 MODEL = ModelSpec.named("llama-3.1-8b")
 DEVICE = DeviceSpec.named("a100-sxm-80gb")
+# The rates of two CPU cores, rounded.
+MEASURED = DeviceSpec(
+    name="measured",
+    flops_4_byte=250e9,
+    flops_2_byte=250e9,
+    flops_1_byte=250e9,
+    bandwidth=30e9,
+    memory_bytes=80e9,
+    beta=0.9,
+    token_tile=1,
+    measured=MeasuredRates(
+        element_bytes=2,
+        layers=[(1, 15e9), (16, 130e9), (64, 200e9), (512, 250e9)],
+        head=[(1, 30e9), (16, 300e9), (512, 320e9)],
+        prefill_attention_flops=180e9,
+        decode_attention_bandwidth=23e9,
+        step_s=1e-3,
+    ),
+)
 COST = CostModel(MODEL, DEVICE)
 SCHEDULES = ("blend", "paper", "dfs", "random", "fcfs")
 

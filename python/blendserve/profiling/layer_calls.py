@@ -1,6 +1,8 @@
-"""Times the layers of a decoder and their attention."""
+"""Calls of the layers of a decoder, and of their attention alone."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,12 +12,11 @@ from blendserve.attention import AttentionSpec, StepTensors
 from blendserve.attention.native_cpu import NativeCpuAttention
 from blendserve.models.packed_decoder import PackedDecoder
 from blendserve.profiling.made_steps import BLOCK_SIZE
-from blendserve.profiling.timing import median_s
 
-__all__ = ["LayerTimer"]
+__all__ = ["LayerCalls"]
 
 
-class LayerTimer:
+class LayerCalls:
     """With a KV cache that has room for `num_tokens`."""
 
     def __init__(self, decoder: PackedDecoder, dtype: torch.dtype, num_tokens: int) -> None:
@@ -38,15 +39,19 @@ class LayerTimer:
         for layer in self._attention.layers:
             layer[:] = 0.01  # what was never written may be no number
 
-    def layers_s(self, step: StepTensors) -> float:
-        """Seconds of all that the layers do in a step."""
-        self._attention.plan(step)
+    def layers(self, step: StepTensors) -> Callable[[], object]:
+        """All that the layers do in a step."""
         positions = torch.from_numpy(step.positions.astype(np.int64))
         token_ids, no_rows = torch.zeros_like(positions), torch.empty(0, dtype=torch.int64)
-        return median_s(lambda: self._decoder.most_likely(token_ids, positions, self._attention, no_rows))
 
-    def attention_s(self, step: StepTensors) -> float:
-        """Seconds of their attention."""
+        def run() -> None:
+            self._attention.plan(step)
+            self._decoder.most_likely(token_ids, positions, self._attention, no_rows)
+
+        return run
+
+    def attention(self, step: StepTensors) -> Callable[[], object]:
+        """Of that, attention."""
         spec = self._attention.spec
         q = np.ones((len(step.positions), spec.num_heads, spec.head_dim), np.float32)
         out = np.empty_like(q)
@@ -56,4 +61,4 @@ class LayerTimer:
             for layer in self._attention.layers:
                 _core.paged_attention(q, layer, out, *indices, spec.scale, softcap=spec.softcap)
 
-        return median_s(attend)
+        return attend
