@@ -53,7 +53,7 @@ def test_every_choice_is_a_row_of_its_own() -> None:
     assert arrivals.tokens.tolist() == [5, 6, 7, 5, 6, 7, 5]
     assert arrivals.offsets.tolist() == [0, 3, 6, 7]
     assert arrivals.output_lengths.tolist() == [4, 4, 1]
-    assert arrivals.by_row([8, 9], np.int32).tolist() == [8, 8, 9]
+    assert arrivals.column(lambda params: params.n, np.int32).tolist() == [2, 2, 1]
 
 
 def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_path: Path) -> None:
