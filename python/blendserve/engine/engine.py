@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
