@@ -166,6 +166,7 @@ def run(source: Path, results: Path, arguments: argparse.Namespace) -> dict[str,
 
 
 def stub_engine(arguments: argparse.Namespace) -> Engine:
+    device = bs.DeviceSpec.named("a100-sxm-80gb")
     config = ResolvedConfig(
         schedule=arguments.schedule,
         device=torch.device("cpu"),
@@ -178,12 +179,12 @@ def stub_engine(arguments: argparse.Namespace) -> Engine:
         max_batch_requests=arguments.max_batch_requests,
         max_prompt_logits=1,
         async_scheduling=False,
+        hardware=device,
         seed=0,
     )
     planner = None
     if arguments.schedule in PLANNED_SCHEDULES:
-        model, device = bs.ModelSpec.named("llama-3.1-8b"), bs.DeviceSpec.named("a100-sxm-80gb")
-        planner = JobPlanner(model, device, arguments.max_batch_tokens, seed=0)
+        planner = JobPlanner(bs.ModelSpec.named("llama-3.1-8b"), device, arguments.max_batch_tokens, seed=0)
     return Engine(StubRunner(), config, (), None, planner)  # type: ignore[arg-type]
 
 

@@ -167,8 +167,7 @@ class Engine:
             raise
         finished = self._scheduler.update(plan, sampled.token_ids)
         sample_ids = plan.sample_ids
-        is_late = np.isin(sample_ids, self._ended)
-        if np.any(is_late):
+        if self._config.async_scheduling and np.any(is_late := np.isin(sample_ids, self._ended)):
             sample_ids, sampled = sample_ids[~is_late], sampled.only(~is_late)
         self._sampling.accept(sample_ids, sampled.token_ids)
         return sample_ids, sampled, finished
@@ -182,7 +181,7 @@ class Engine:
         matched = self._answers.accept(sample_ids, sampled, ended_by_token)
         for request_id in matched:
             self._scheduler.stop(request_id)
-        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32))
+        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32)) if matched else np.sort(finished)
         return self._collect(self._ended)
 
     def _settle(self) -> None:
@@ -317,7 +316,7 @@ class Engine:
         return RequestOutput(
             index=job.indices[0],
             prompt_token_ids=tuple(job.request.prompt_token_ids.tolist()),
-            outputs=tuple(job.choices[choice] for choice in range(job.request.params.n)),
+            outputs=tuple([job.choices[choice] for choice in range(job.request.params.n)]),
             num_cached_tokens=self._scheduler.num_cached_tokens(job.first_id),
             prompt_logprobs=self._prompt_logprobs(job),
         )

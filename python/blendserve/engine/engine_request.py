@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,9 +80,9 @@ class RequestLimits:
         params = request.params
         self._check_ids("prompt", request.prompt_token_ids)
         if params.stop_token_ids:
-            self._check_ids("stop_token_ids", np.array(params.stop_token_ids))
+            self._check_ids("stop_token_ids", np.array(params.stop_token_ids, dtype=np.int32))
         if params.logit_bias:
-            self._check_ids("logit_bias", np.array(list(dict(params.logit_bias))))
+            self._check_ids("logit_bias", np.array(list(dict(params.logit_bias)), dtype=np.int32))
         if params.stop and not self.has_tokenizer:
             raise RequestError(
                 "stop strings need a tokenizer, and this model folder has none; use stop_token_ids",
@@ -91,9 +90,9 @@ class RequestLimits:
                 param="stop",
             )
 
-    def _check_ids(self, name: str, ids: NDArray[np.integer[Any]]) -> None:
+    def _check_ids(self, name: str, ids: NDArray[np.int32]) -> None:
         """`ids` has at least one."""
-        if ids.min() >= 0 and ids.max() < self.vocab_size:
+        if ids.view(np.uint32).max() < self.vocab_size:  # in which one below 0 is large
             return
         out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
         raise RequestError(
