@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from blendserve._core import SchedulerStats
 from blendserve.batch.answering import Answering, PreparedWindow, prepare_window
+from blendserve.batch.garbage import rare_collections
 from blendserve.batch.progress import JobProgress
 from blendserve.batch.tally import Tally
 from blendserve.batch.tokenize import tokenize_rows
@@ -136,7 +137,7 @@ def run(source: Path, results: Path, arguments: argparse.Namespace) -> dict[str,
     engine = stub_engine(arguments)
     engine.step = lambda: watch.call("steps", Engine.step, engine)  # type: ignore[method-assign]
     started, cpu_started = time.perf_counter(), time.process_time()
-    with source.open("rb") as file, ResultWriter(str(results), resume=False) as writer:
+    with rare_collections(), source.open("rb") as file, ResultWriter(str(results), resume=False) as writer:
         stopped = threading.Event()
         rows = watch.items("read and check", read_requests(file, "stub"))
         windows = row_windows(watch.items("tokenize (nothing)", tokenize_rows(rows, None)), arguments.window, stopped)
