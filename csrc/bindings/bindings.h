@@ -15,5 +15,6 @@ void register_decoder(pybind11::module_& m);
 void register_specs(pybind11::module_& m);
 void register_perf(pybind11::module_& m);
 void register_simulate(pybind11::module_& m);
+void register_token_list(pybind11::module_& m);
 
 }  // namespace blendserve::bindings

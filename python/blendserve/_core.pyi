@@ -10,6 +10,7 @@ from blendserve.planning.plan import Plan
 
 __version__: Final[str]
 
+def token_array(values: list[Any]) -> NDArray[np.int32] | None: ...
 def random_uniforms(keys: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float64]: ...
 
 class _SupportsDLPack(Protocol):

@@ -93,6 +93,15 @@ class SamplingParams:
         """Whether the most likely token is always taken, so that the seed has no effect."""
         return self.temperature == 0.0 or self.top_k == 1
 
+    @property
+    def has_penalties(self) -> bool:
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
+    @property
+    def edits_logits(self) -> bool:
+        """Whether logits are changed before a token is chosen: by bias, penalties or a minimum length."""
+        return bool(self.logit_bias) or self.min_tokens > 0 or self.has_penalties
+
     def forces_length(self, limit: int) -> bool:
         """Whether an answer of at most `limit` tokens has exactly so many, whatever the model says."""
         never_stops = self.ignore_eos and not self.stop and not self.stop_token_ids

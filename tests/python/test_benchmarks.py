@@ -151,6 +151,47 @@ def test_the_cpu_benchmark_checks_the_engine_and_names_a_peer_that_is_not_there(
     assert "throughput_tok_s" not in vllm
 
 
+@pytest.mark.parametrize("schedule", ["blend", "dfs"])
+def test_the_stub_benchmark_checks_every_answer_and_reports_its_stages(tmp_path: Path, schedule: str) -> None:
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(E2E / "stub_throughput.py"), "--requests", "500", "--window", "200"]
+    done = subprocess.run(
+        [*command, "--schedule", schedule, "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert report["windows"] == 3
+    assert 500 * 4 <= report["output_tokens"] <= 500 * 16
+    assert set(report["stages_s"]) == {"read and check", "tokenize (nothing)", "add", "steps", "write", "plan"}
+    assert report["requests_per_s"]["measured"] == pytest.approx(500 / report["wall_s"])
+
+
+@pytest.mark.parametrize("spoil", ["a token", "an answer is missing", "an answer comes twice"])
+def test_the_stub_benchmark_finds_wrong_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str) -> None:
+    monkeypatch.syspath_prepend(E2E)
+    from stub_job import StubJob
+
+    job, results = StubJob.write(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+    rows = [stub_row(index, int(job.prompt_lens[index]), job.answer(index)) for index in range(3)]
+    write_lines(results, [json.dumps(row) for row in rows])
+    job.check(results)
+    if spoil == "a token":
+        rows[1]["response"]["body"]["choices"][0]["token_ids"][2] += 1
+    elif spoil == "an answer is missing":
+        rows.pop()
+    else:
+        rows.append(rows[0])
+    write_lines(results, [json.dumps(row) for row in rows])
+    with pytest.raises(AssertionError):
+        job.check(results)
+
+
+def stub_row(index: int, prompt_len: int, answer: list[int]) -> dict[str, Any]:
+    choice = {"token_ids": answer, "finish_reason": "length"}
+    body = {"usage": {"prompt_tokens": prompt_len}, "choices": [choice]}
+    return {"custom_id": f"r{index}", "response": {"body": body}, "error": None}
+
+
 def test_a_steps_work_counts_weights_once_and_shared_keys_and_values_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

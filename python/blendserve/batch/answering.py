@@ -97,10 +97,12 @@ class Answering:
         outputs = self._engine.step()
         if outputs is None:
             return False
+        rows = []
         for output in outputs:
             queued = self._queued.pop(output.index)
-            self._tally.answered(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
+            rows.append(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
             self._work_given_up += max(queued.work - _num_tokens(output), 0)
+        self._tally.answered(rows)
         self._observer.progress(self._progress())
         return True
 

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from blendserve.batch.answering import Answering, prepare_window
+from blendserve.batch.garbage import rare_collections
 from blendserve.batch.progress import JobObserver, JobSummary
 from blendserve.batch.tally import Tally
 from blendserve.batch.tokenize import kv_tokens_needed, tokenize_rows
@@ -58,7 +59,7 @@ class BatchJob:
         model_config = read_config(model_dir)
         job_key = _job_key(model_dir, resolve(self.config, model_config))
         observer.phase("reading requests")
-        with input_file(self.input) as path, path.open("rb") as source:
+        with rare_collections(), input_file(self.input) as path, path.open("rb") as source:
             rows = require_rows(read_requests(source, job_key), self.input)
             tokenizer = Tokenizer.load(model_dir)
             with ResultWriter(self.output, resume=self.resume, job=self._row_ids(path, job_key)) as writer:

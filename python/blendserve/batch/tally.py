@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from blendserve.batch.progress import JobSummary
 from blendserve.engine import Engine
@@ -21,9 +21,10 @@ class Tally:
         self.num_answered = 0
         self.num_failed = 0
 
-    def answered(self, row: bytes) -> None:
-        self._writer.write(row)
-        self.num_answered += 1
+    def answered(self, rows: Sequence[bytes]) -> None:
+        if rows:
+            self._writer.write(b"".join(rows))
+            self.num_answered += len(rows)
 
     def failed(self, errors: Iterable[RowError]) -> None:
         for error in errors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.random_keys import stream_key
+from blendserve.sampling_params import SamplingParams
 
 __all__ = ["Arrivals", "num_logprobs"]
 
@@ -24,7 +25,8 @@ class Arrivals:
     """n rows.
 
     tokens, offsets: the prompt of row i is tokens[offsets[i]:offsets[i + 1]], int32 [T] and int64 [n + 1].
-    num_choices: int64 [num_requests], the rows of each request, which are neighbours.
+    params: the parameters that occur; requests that were given the same ones share them.
+    param_places: int64 [n], the place in `params` of each row's. The choices of a request are neighbours.
     max_new_tokens: int32 [n], what a row may generate.
     output_lengths: float64 [n], what it is known or said to generate, -1 where nobody says.
     is_hinted: bool [n], whether that is only said.
@@ -32,7 +34,8 @@ class Arrivals:
 
     tokens: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    num_choices: NDArray[np.int64]
+    params: Sequence[SamplingParams]
+    param_places: NDArray[np.int64]
     max_new_tokens: NDArray[np.int32]
     output_lengths: NDArray[np.float64]
     is_hinted: NDArray[np.bool_]
@@ -40,6 +43,8 @@ class Arrivals:
     @classmethod
     def of(cls, requests: Sequence[EngineRequest], limits: RequestLimits) -> Arrivals:
         """Raises `RequestError` for a request that can't be answered."""
+        params = {id(request.params): request.params for request in requests}
+        places = {each: place for place, each in enumerate(params)}
         num_choices = np.array([request.params.n for request in requests], dtype=np.int64)
         prompts = [request.prompt_token_ids for request in requests for _ in range(request.params.n)]
         max_new_tokens = [limits.max_new_tokens(request) for request in requests]
@@ -47,7 +52,10 @@ class Arrivals:
         return cls(
             tokens=np.concatenate([np.empty(0, np.int32), *prompts]).astype(np.int32, copy=False),
             offsets=np.cumsum([0, *map(len, prompts)], dtype=np.int64),
-            num_choices=num_choices,
+            params=tuple(params.values()),
+            param_places=np.repeat(
+                np.array([places[id(request.params)] for request in requests], dtype=np.int64), num_choices
+            ),
             max_new_tokens=np.repeat(np.array(max_new_tokens, dtype=np.int32), num_choices),
             output_lengths=np.repeat(np.array([length for length, _ in told], dtype=np.float64), num_choices),
             is_hinted=np.repeat(np.array([is_hint for _, is_hint in told], dtype=np.bool_), num_choices),
@@ -57,24 +65,25 @@ class Arrivals:
     def num_rows(self) -> int:
         return len(self.max_new_tokens)
 
-    def by_row(self, values: Iterable[float], dtype: type[_Scalar]) -> NDArray[_Scalar]:
-        """One value a request as one a row."""
-        return np.repeat(np.array(list(values), dtype=dtype), self.num_choices)
+    def column(self, value: Callable[[SamplingParams], float], dtype: type[_Scalar]) -> NDArray[_Scalar]:
+        """What `value` says of each row's parameters."""
+        return np.array([value(params) for params in self.params], dtype=dtype)[self.param_places]
 
     def sampling_columns(self, requests: Sequence[EngineRequest], job_seed: int) -> dict[str, NDArray[Any]]:
         """The columns of a `SamplingTable`; `requests` are those that the rows were made of."""
-        params = [request.params for request in requests]
         keys = [
-            stream_key(request_seed=request.params.seed, job_seed=job_seed, name=request.name, choice=choice)
+            0
+            if request.params.greedy  # which draws nothing
+            else stream_key(request_seed=request.params.seed, job_seed=job_seed, name=request.name, choice=choice)
             for request in requests
             for choice in range(request.params.n)
         ]
         return {
-            "temperature": self.by_row((0.0 if p.greedy else p.temperature for p in params), np.float32),
-            "top_p": self.by_row((p.top_p for p in params), np.float32),
-            "top_k": self.by_row((p.top_k for p in params), np.int32),
-            "min_p": self.by_row((p.min_p for p in params), np.float32),
-            "num_logprobs": self.by_row((num_logprobs(p.logprobs) for p in params), np.int32),
+            "temperature": self.column(lambda params: 0.0 if params.greedy else params.temperature, np.float32),
+            "top_p": self.column(lambda params: params.top_p, np.float32),
+            "top_k": self.column(lambda params: params.top_k, np.int32),
+            "min_p": self.column(lambda params: params.min_p, np.float32),
+            "num_logprobs": self.column(lambda params: num_logprobs(params.logprobs), np.int32),
             "key": np.array(keys, dtype=np.uint64),
         }
 

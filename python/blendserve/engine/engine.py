@@ -169,8 +169,7 @@ class Engine:
             raise
         finished = self._scheduler.update(plan, sampled.token_ids)
         sample_ids = plan.sample_ids
-        is_late = np.isin(sample_ids, self._ended)
-        if np.any(is_late):
+        if self._config.async_scheduling and np.any(is_late := np.isin(sample_ids, self._ended)):
             sample_ids, sampled = sample_ids[~is_late], sampled.only(~is_late)
         self._sampling.accept(sample_ids, sampled.token_ids)
         return sample_ids, sampled, finished
@@ -184,7 +183,7 @@ class Engine:
         matched = self._answers.accept(sample_ids, sampled, ended_by_token)
         for request_id in matched:
             self._scheduler.stop(request_id)
-        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32))
+        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32)) if matched else np.sort(finished)
         return self._collect(self._ended)
 
     def _settle(self) -> None:
@@ -231,11 +230,11 @@ class Engine:
             arrivals.tokens,
             arrivals.offsets,
             arrivals.max_new_tokens,
-            arrivals.by_row((self._scheduler.add_stop_set(list(ids)) for ids in window.end_ids), np.int32),
-            arrivals.by_row((num_logprobs(request.params.prompt_logprobs) for request in window.requests), np.int32),
+            arrivals.column(lambda params: self._scheduler.add_stop_set(self._maker.end_ids(params)), np.int32),
+            arrivals.column(lambda params: num_logprobs(params.prompt_logprobs), np.int32),
         )
-        for request, group, end_ids in zip(window.requests, window.groups, window.end_ids, strict=True):
-            self._begin(_Job([queued.indices[place] for place in group], request, first_id), end_ids)
+        for request, group in zip(window.requests, window.groups, strict=True):
+            self._begin(_Job([queued.indices[place] for place in group], request, first_id))
             first_id += request.params.n
         self._num_windows += 1
         self._num_duplicates += window.num_duplicates
@@ -290,12 +289,13 @@ class Engine:
         self._sampling.edit(request_id, None)
         del self._jobs[request_id]
 
-    def _begin(self, job: _Job, end_ids: Sequence[int]) -> None:
+    def _begin(self, job: _Job) -> None:
         prompt, params = job.request.prompt_token_ids, job.request.params
         for request_id in range(job.first_id, job.first_id + params.n):
             self._jobs[request_id] = job
             self._answers.begin(request_id, params)
-            self._sampling.edit(request_id, LogitEdits.of(params, prompt, end_ids))
+            if params.edits_logits:
+                self._sampling.edit(request_id, LogitEdits.of(params, prompt, self._maker.end_ids(params)))
         if params.prompt_logprobs is not None:
             self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
 
@@ -308,7 +308,8 @@ class Engine:
             token_ids = self._scheduler.output_tokens(request_id)
             job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
             self._scheduler.forget(request_id)
-            self._sampling.edit(request_id, None)
+            if job.request.params.edits_logits:
+                self._sampling.edit(request_id, None)
             if len(job.choices) == job.request.params.n:
                 output = self._output(job)
                 outputs += [output, *(output.copied_to(index) for index in job.indices[1:])]
@@ -318,7 +319,7 @@ class Engine:
         return RequestOutput(
             index=job.indices[0],
             prompt_token_ids=tuple(job.request.prompt_token_ids.tolist()),
-            outputs=tuple(job.choices[choice] for choice in range(job.request.params.n)),
+            outputs=tuple([job.choices[choice] for choice in range(job.request.params.n)]),
             num_cached_tokens=self._scheduler.num_cached_tokens(job.first_id),
             prompt_logprobs=self._prompt_logprobs(job),
         )

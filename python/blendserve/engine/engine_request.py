@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from blendserve.errors import RequestError
 from blendserve.models import ModelShape
@@ -78,24 +78,26 @@ class RequestLimits:
 
     def _check_vocabulary(self, request: EngineRequest) -> None:
         params = request.params
-        named: list[tuple[str, ArrayLike]] = [
-            ("prompt", request.prompt_token_ids),
-            ("stop_token_ids", params.stop_token_ids),
-            ("logit_bias", list(dict(params.logit_bias))),
-        ]
-        for name, values in named:
-            ids = np.asarray(values, dtype=np.int64)
-            out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
-            if len(out_of_range) > 0:
-                raise RequestError(
-                    f"token id {out_of_range[0]} in {name} is out of range; this model's vocabulary has ids 0 to "
-                    f"{self.vocab_size - 1}",
-                    code="token_id_out_of_range",
-                    param=name,
-                )
+        self._check_ids("prompt", request.prompt_token_ids)
+        if params.stop_token_ids:
+            self._check_ids("stop_token_ids", np.array(params.stop_token_ids, dtype=np.int32))
+        if params.logit_bias:
+            self._check_ids("logit_bias", np.array(list(dict(params.logit_bias)), dtype=np.int32))
         if params.stop and not self.has_tokenizer:
             raise RequestError(
                 "stop strings need a tokenizer, and this model folder has none; use stop_token_ids",
                 code="no_tokenizer",
                 param="stop",
             )
+
+    def _check_ids(self, name: str, ids: NDArray[np.int32]) -> None:
+        """`ids` has at least one."""
+        if ids.view(np.uint32).max() < self.vocab_size:  # in which one below 0 is large
+            return
+        out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
+        raise RequestError(
+            f"token id {out_of_range[0]} in {name} is out of range; this model's vocabulary has ids 0 to "
+            f"{self.vocab_size - 1}",
+            code="token_id_out_of_range",
+            param=name,
+        )

@@ -24,7 +24,6 @@ class Window:
 
     requests: those that are computed; all others have the answer of one of them.
     groups: for each, the places of all requests with its answer, itself the first.
-    end_ids: for each, the tokens that end its answer.
     sampling: the columns of a `SamplingTable`, by row of `arrivals`.
     plan: None under a schedule that follows none.
     """
@@ -32,7 +31,6 @@ class Window:
     num_requests: int
     requests: Sequence[EngineRequest]
     groups: Sequence[Sequence[int]]
-    end_ids: Sequence[Sequence[int]]
     arrivals: Arrivals
     sampling: dict[str, NDArray[Any]]
     plan: PlannedJob | None
@@ -63,12 +61,12 @@ class WindowMaker:
             num_requests=len(requests),
             requests=computed,
             groups=groups,
-            end_ids=[self._end_ids(request.params) for request in computed],
             arrivals=arrivals,
             sampling=arrivals.sampling_columns(computed, self.seed),
             plan=plan,
             planning_s=0.0 if plan is None else time.perf_counter() - started,
         )
 
-    def _end_ids(self, params: SamplingParams) -> list[int]:
+    def end_ids(self, params: SamplingParams) -> list[int]:
+        """The tokens that end an answer."""
         return sorted({*(() if params.ignore_eos else self.eos_token_ids), *params.stop_token_ids})

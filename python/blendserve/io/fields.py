@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from blendserve._core import token_array
 from blendserve.errors import RequestError
 
-__all__ = ["MAX_INT32", "JsonObject", "check_token_ids", "not_supported", "refused", "shown", "unknown_field"]
+__all__ = ["MAX_INT32", "JsonObject", "not_supported", "refused", "shown", "token_ids", "unknown_field"]
 
 MAX_INT32 = 2**31 - 1
 
@@ -48,9 +52,10 @@ def unknown_field(parent: str, name: str, known: Iterable[str]) -> RequestError:
     return RequestError(f"unknown field {path}; {remedy}", param=path)
 
 
-def check_token_ids(path: str, values: list[Any]) -> None:
-    if set(map(type, values)) <= {int} and min(values, default=0) >= 0 and max(values, default=0) <= MAX_INT32:
-        return
+def token_ids(path: str, values: list[Any]) -> NDArray[np.int32]:
+    ids = token_array(values)
+    if ids is not None:
+        return ids
     bad = next(i for i, value in enumerate(values) if type(value) is not int or not 0 <= value <= MAX_INT32)
     raise refused(f"{path}[{bad}]", values[bad], f"a token id, an integer between 0 and {MAX_INT32}")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendserve.errors import RequestError
-from blendserve.io.fields import JsonObject, check_token_ids, refused
+from blendserve.io.fields import JsonObject, refused, token_ids
 
 __all__ = ["read_prompt"]
 
@@ -31,5 +31,4 @@ def _read_one(path: str, prompt: Any) -> str | NDArray[np.int32]:
         return prompt
     if not isinstance(prompt, list) or not prompt:
         raise refused(path, prompt, _RULE)
-    check_token_ids(path, prompt)
-    return np.array(prompt, dtype=np.int32)
+    return token_ids(path, prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blendserve.errors import RequestError
 from blendserve.io.body_fields import CHAT_URL, COMPLETIONS_URL, Url
-from blendserve.io.fields import MAX_INT32, JsonObject, check_token_ids, refused, shown
+from blendserve.io.fields import MAX_INT32, JsonObject, refused, shown, token_ids
 from blendserve.sampling_params import SamplingParams
 
 __all__ = ["read_sampling_params"]
@@ -106,8 +106,7 @@ def _read_stop_token_ids(body: JsonObject) -> tuple[int, ...]:
     path = body.path_of("stop_token_ids")
     if not isinstance(ids, list):
         raise refused(path, ids, "a list of token ids")
-    check_token_ids(path, ids)
-    return tuple(ids)
+    return tuple(token_ids(path, ids).tolist())
 
 
 def _read_chat_logprobs(body: JsonObject) -> int | None:

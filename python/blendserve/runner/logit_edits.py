@@ -36,14 +36,13 @@ class LogitEdits:
         cls, params: SamplingParams, prompt_token_ids: NDArray[np.int32], end_ids: Iterable[int]
     ) -> LogitEdits | None:
         """None for a request whose logits stay as they are. `end_ids` are the tokens that end its answer."""
-        penalties = TokenPenalties.of(params, prompt_token_ids)
-        if penalties is None and not params.logit_bias and not params.min_tokens:
+        if not params.edits_logits:
             return None
         bias = dict(params.logit_bias)
         return cls(
             bias_ids=np.array(list(bias), np.int32),
             bias=np.array(list(bias.values()), np.float32),
-            penalties=penalties,
+            penalties=TokenPenalties.of(params, prompt_token_ids),
             min_tokens=params.min_tokens,
             end_ids=np.array(list(end_ids), np.int32),
         )

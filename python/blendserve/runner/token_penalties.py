@@ -28,8 +28,7 @@ class TokenPenalties:
     @classmethod
     def of(cls, params: SamplingParams, prompt_token_ids: NDArray[np.int32]) -> TokenPenalties | None:
         """None for a request without penalties."""
-        is_off = (params.repetition_penalty, params.frequency_penalty, params.presence_penalty) == (1.0, 0.0, 0.0)
-        return None if is_off else cls(params, prompt_token_ids)
+        return cls(params, prompt_token_ids) if params.has_penalties else None
 
     def used(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The tokens used so far, int32 [u] ascending, and how often the answer has each, int32 [u]: 0 for tokens that

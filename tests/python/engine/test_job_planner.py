@@ -13,6 +13,7 @@ from blendserve.devices import with_kv_memory
 from blendserve.engine import EngineRequest, RequestLimits
 from blendserve.engine.arrivals import Arrivals
 from blendserve.engine.job_planner import JobPlanner
+from blendserve.random_keys import stream_key
 from blendserve.resources import device_spec
 from tiny_models import build_llama
 
@@ -54,7 +55,19 @@ def test_every_choice_is_a_row_of_its_own() -> None:
     assert arrivals.tokens.tolist() == [5, 6, 7, 5, 6, 7, 5]
     assert arrivals.offsets.tolist() == [0, 3, 6, 7]
     assert arrivals.output_lengths.tolist() == [4, 4, 1]
-    assert arrivals.by_row([8, 9], np.int32).tolist() == [8, 8, 9]
+    assert arrivals.column(lambda params: params.n, np.int32).tolist() == [2, 2, 1]
+
+
+def test_requests_that_were_given_the_same_parameters_share_them() -> None:
+    drawn, greedy = SamplingParams(seed=1, top_k=4), SamplingParams(temperature=0.0, seed=1)
+    requests = [EngineRequest(np.array([5], np.int32), params, "a") for params in (drawn, greedy, drawn)]
+    arrivals = Arrivals.of(requests, LIMITS)
+    assert list(arrivals.params) == [drawn, greedy]
+    assert arrivals.param_places.tolist() == [0, 1, 0]
+    columns = arrivals.sampling_columns(requests, job_seed=0)
+    assert columns["top_k"].tolist() == [4, 0, 4]
+    key = stream_key(request_seed=1, job_seed=0, name="a", choice=0)
+    assert columns["key"].tolist() == [key, 0, key]
 
 
 def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_path: Path) -> None:
