@@ -24,7 +24,7 @@ from blendserve.text.detokenizer import Decode
 __all__ = ["Engine"]
 
 
-_MAX_SCHEDULER_ROWS = 2**18  # that a scheduler is given in its life: it keeps their prompts
+_MAX_SCHEDULER_ROWS = 2**17  # that a scheduler is given in its life: it keeps their prompts
 
 
 @dataclass(slots=True)
