@@ -221,6 +221,7 @@ class Engine:
         if self._scheduler.num_unfinished == 0 and (window.plan is not None or self._is_worn):
             self._past_stats += self._scheduler.stats
             self._scheduler = self._scheduler_of(window.plan)
+            self._ended = np.empty(0, np.int32)  # its requests have the ids of others
         first_id = self._scheduler.num_requests
         arrivals = window.arrivals
         self._sampling.set(np.arange(first_id, first_id + arrivals.num_rows), **window.sampling)

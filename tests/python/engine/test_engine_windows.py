@@ -113,3 +113,11 @@ def test_of_a_window_that_waits_the_rest_runs_when_some_is_cancelled(model_dir: 
     answers = run(engine)
     assert {index for index in answers if index >= waiting.start} == set(waiting[:2])
     assert answers[waiting[1]] == answers[1]
+
+
+def test_a_request_is_not_taken_for_one_that_another_scheduler_has_ended(model_dir: Path) -> None:
+    llm = load(model_dir, schedule="blend")
+    params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True, logprobs=0)
+    first, second = (llm.generate(PROMPTS[0], params)[0] for _ in range(2))
+    assert first.outputs == second.outputs
+    assert len(second.logprobs or ()) == 4
