@@ -77,20 +77,24 @@ class Answering:
 
     def run(self, windows: OneAhead[PreparedWindow]) -> None:
         """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
-        for prepared in windows:
-            self._add(prepared)
+        while self._add_next(windows):
             while (self._engine.has_waiting or not windows.is_ready) and self._step():
                 pass
         while self._step():
             pass
 
-    def _add(self, prepared: PreparedWindow) -> None:
+    def _add_next(self, windows: OneAhead[PreparedWindow]) -> bool:
+        """False when there is no window left."""
+        prepared = next(windows, None)
+        if prepared is None:
+            return False
         self._tally.failed(prepared.errors)
         indices = self._engine.add_window(prepared.window)
         self._queued.update(zip(indices, prepared.queued, strict=True))
         self._num_requests += len(indices)
         self._work += sum(queued.work for queued in prepared.queued)
         self._share_read = prepared.share_read
+        return True
 
     def _step(self) -> bool:
         """Run one step and write what finished; False when there is nothing to run."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from blendserve.batch.answering import Answering, prepare_window
+from blendserve.batch.answering import Answering, PreparedWindow, prepare_window
 from blendserve.batch.garbage import rare_collections
 from blendserve.batch.progress import JobObserver, JobSummary
 from blendserve.batch.tally import Tally
@@ -73,20 +73,27 @@ class BatchJob:
                 observer.phase("loading the model")
                 needed = kv_tokens_needed(first.rows, model_config, self.config.block_size) if first.is_last else None
                 llm = LLM.for_job(model_dir, self.config, tokenizer, kv_tokens_needed=needed)
+                windows = chain((first,), windows)
+                del first  # it is not to outlive its answers
                 size = path.stat().st_size
                 prepared = (
                     prepare_window(llm.engine, window, 1.0 if window.is_last else source.tell() / size)
-                    for window in chain((first,), windows)
+                    for window in windows
                 )
-                del first  # it is not to outlive its answers
+                answering = Answering(llm, tally, observer, self._model_name(model_dir))
                 with OneAhead(prepared, stopped) as ahead:
-                    if self.config.schedule in PLANNED_SCHEDULES:
-                        observer.phase("planning")
-                    ahead.wait()
-                    observer.phase("answering")
-                    run_started = time.monotonic()
-                    Answering(llm, tally, observer, self._model_name(model_dir)).run(ahead)
-                return tally.summary(llm.engine, setup_s=run_started - started, run_s=time.monotonic() - run_started)
+                    run_s = self._answer(ahead, answering, observer)
+                return tally.summary(llm.engine, setup_s=time.monotonic() - started - run_s, run_s=run_s)
+
+    def _answer(self, windows: OneAhead[PreparedWindow], answering: Answering, observer: JobObserver) -> float:
+        """Returns the seconds from when the first window was ready."""
+        if self.config.schedule in PLANNED_SCHEDULES:
+            observer.phase("planning")
+        windows.wait()
+        observer.phase("answering")
+        started = time.monotonic()
+        answering.run(windows)
+        return time.monotonic() - started
 
     def _row_ids(self, path: Path, job_key: str) -> dict[str, str] | None:
         """Of all rows of the input; None where no results of an earlier run are to be held against them."""

@@ -25,7 +25,7 @@ __all__ = ["Engine"]
 
 
 _NOBODY: NDArray[np.int32] = np.empty(0, np.int32)
-_MAX_SCHEDULER_ROWS = 2**18  # that a scheduler is given in its life: it keeps their prompts
+_MAX_SCHEDULER_ROWS = 2**17  # that a scheduler is given in its life: it keeps their prompts
 
 
 @dataclass(slots=True)

@@ -78,6 +78,8 @@ def test_neither_windows_nor_schedules_change_an_answer(job: Job, name: str) -> 
         for window in (1, 3, len(rows)):
             job.run("--schedule", schedule, "--window", window, "--no-resume", *options)
             assert choices(job) == expected, (schedule, window)
+        job.run("--schedule", schedule, "--window", 3, "--async-scheduling", "--no-resume", *options)
+        assert choices(job) == expected, schedule
 
 
 def test_the_summary_and_the_metrics_count_the_windows(job: Job, tmp_path: Path) -> None:

@@ -159,14 +159,14 @@ def test_cancelled_results_never_come_and_finished_ones_stay(llm: LLM, expected:
 
 
 def test_a_thread_that_waits_is_told_that_its_prompts_are_cancelled(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    submission = llm.submit(PROMPTS[0], SamplingParams(max_tokens=900, ignore_eos=True))
-    run, cancel = llm.engine._run, threading.Event()
+    submission = llm.submit(PROMPTS[0], SamplingParams(temperature=0, max_tokens=900, ignore_eos=True))
+    run, cancel = llm.engine._runner.most_likely, threading.Event()
 
     def run_and_tell(plan: Any) -> Any:
         cancel.set()
         return run(plan)
 
-    monkeypatch.setattr(llm.engine, "_run", run_and_tell)
+    monkeypatch.setattr(llm.engine._runner, "most_likely", run_and_tell)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(submission.result)
         assert cancel.wait(WAIT_S)
@@ -180,7 +180,7 @@ def test_a_failing_step_is_told_to_the_thread_that_drives(
 ) -> None:
     submission = llm.submit(PROMPTS, GREEDY)
     with monkeypatch.context() as patch:
-        patch.setattr(llm.engine, "_run", lambda _plan: 1 / 0)
+        patch.setattr(llm.engine._runner, "most_likely", lambda _plan: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             submission.result()
     assert tokens(submission.result()) == expected
