@@ -77,8 +77,10 @@ class Answering:
 
     def run(self, windows: OneAhead[PreparedWindow]) -> None:
         """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
+        self._engine.clock.start()
         for prepared in windows:
             self._add(prepared)
+            self._engine.clock.mark("windows")
             while (self._engine.has_waiting or not windows.is_ready) and self._step():
                 pass
         while self._step():
@@ -101,7 +103,9 @@ class Answering:
             queued = self._queued.pop(output.index)
             self._tally.answered(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
             self._work_given_up += max(queued.work - _num_tokens(output), 0)
+        self._engine.clock.mark("writing")
         self._observer.progress(self._progress())
+        self._engine.clock.mark("progress")
         return True
 
     def _progress(self) -> JobProgress:

@@ -17,6 +17,7 @@ from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.recording import RunRecorder, StageClock
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
 from blendserve.text.detokenizer import Decode
@@ -48,7 +49,8 @@ class Engine:
     starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that
     finds the engine idle is planned, and has a scheduler, and so a prefix cache, of its own; one that comes while
     another runs waits until that has ended, unless all of it can run at once: then it needs no plan. One thread at a
-    time may use an engine, but any may make windows and add them.
+    time may use an engine, but any may make windows and add them. `clock` has where the time of its steps went,
+    `step_clock` that of the thread that runs them; a `recorder`, if one is set, is told of every step.
     """
 
     def __init__(
@@ -79,6 +81,9 @@ class Engine:
         self._executor = StepExecutor(self._run, in_background=config.async_scheduling)
         self._ended: NDArray[np.int32] = np.empty(0, np.int32)  # in the last step, which the one in flight may not know
         self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
+        self.clock = StageClock()
+        self.step_clock = StageClock()
+        self.recorder: RunRecorder | None = None
 
     @property
     def limits(self) -> RequestLimits:
@@ -137,16 +142,21 @@ class Engine:
 
         If the model fails, the error is raised and every request of the step waits to be run again.
         """
+        self.clock.start()
         if self._executor.plan is None:
             self._start_next(None)
         plan = self._executor.plan
         if plan is None:
             return self._take_settled() or None
         following = self._scheduler.schedule() if self._config.async_scheduling else None
+        self.clock.mark("schedule")
         sample_ids, sampled, finished = self._finish_step(plan)
         if self._config.async_scheduling:
             self._start_next(following)
-        return self._take_settled() + self._answer(sample_ids, sampled, finished)
+            self.clock.mark("schedule")
+        outputs = self._answer(sample_ids, sampled, finished)
+        self.clock.mark("answers")
+        return self._take_settled() + outputs
 
     def _start_next(self, plan: StepPlan | None) -> None:
         """Start the step that was planned ahead, else the next one; windows start while no step runs."""
@@ -165,12 +175,16 @@ class Engine:
         except BaseException:
             self._scheduler.abort_step(plan)
             raise
+        self.clock.mark("step")
         finished = self._scheduler.update(plan, sampled.token_ids)
+        if self.recorder is not None:
+            self.recorder.stepped(self._scheduler, plan)
         sample_ids = plan.sample_ids
         is_late = np.isin(sample_ids, self._ended)
         if np.any(is_late):
             sample_ids, sampled = sample_ids[~is_late], sampled.only(~is_late)
         self._sampling.accept(sample_ids, sampled.token_ids)
+        self.clock.mark("update")
         return sample_ids, sampled, finished
 
     def _answer(
@@ -234,6 +248,8 @@ class Engine:
         for request, group, end_ids in zip(window.requests, window.groups, window.end_ids, strict=True):
             self._begin(_Job([queued.indices[place] for place in group], request, first_id), end_ids)
             first_id += request.params.n
+        if self.recorder is not None:
+            self.recorder.arrived(arrivals.tokens, arrivals.offsets, first_id=first_id - arrivals.num_rows)
         self._num_windows += 1
         self._num_duplicates += window.num_duplicates
         self._planning_s += window.planning_s
@@ -258,13 +274,17 @@ class Engine:
         )
 
     def _run(self, plan: StepPlan) -> SampledTokens:
+        self.step_clock.start()
         if len(plan.prompt_logit_rows) == 0 and not self._sampling.needs_logits(plan.sample_ids):
             sampled = SampledTokens(self._runner.most_likely(plan), logprobs=None)
+            self.step_clock.mark("model")
         else:
             logits = self._runner.run(plan)
+            self.step_clock.mark("model")
             self._prompt_scores.store(plan, logits.prompt)
             sampled = self._sampler.sample(logits.sampled, plan.sample_ids, plan.sample_positions)
         self._prompt_scores.collect(plan)
+        self.step_clock.mark("sampling")
         return sampled
 
     def cancel(self, indices: Iterable[int]) -> None:
@@ -303,6 +323,8 @@ class Engine:
             choice = request_id - job.first_id
             reason = self._scheduler.finish_reason(request_id)
             token_ids = self._scheduler.output_tokens(request_id)
+            if self.recorder is not None:
+                self.recorder.finished(request_id, len(token_ids))
             job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
             self._scheduler.forget(request_id)
             self._sampling.edit(request_id, None)

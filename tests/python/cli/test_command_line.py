@@ -12,7 +12,7 @@ OPTIONS = {
     "--input", "--output", "--model", "--schedule", "--device", "--hardware", "--dtype", "--weight-dtype",
     "--attention", "--max-batch-tokens", "--max-batch-requests",
     "--kv-memory", "--seed", "--async-scheduling", "--no-async-scheduling", "--resume", "--no-resume", "--window",
-    "--metrics", "--help",
+    "--self-check", "--no-self-check", "--metrics", "--report", "--help",
 }  # fmt: skip
 
 PLAN_OPTIONS = {
