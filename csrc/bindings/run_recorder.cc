@@ -4,14 +4,12 @@
 
 #include "bindings/bindings.h"
 #include "bindings/timeline_columns.h"
-#include "sim/simulated_executor.h"
 
 namespace py = pybind11;
 
 namespace blendserve::bindings {
 
 void register_run_recorder(py::module_& m) {
-  m.def("batch_of", &batch_of, py::arg("plan"), "What the time of a step depends on, as a BatchDesc.");
   py::class_<RunRecorder>(m, "RunRecorder",
                           "The timeline of a run in at most max_bins stretches of about the same duration.")
       .def(py::init<std::size_t>(), py::arg("max_bins"))

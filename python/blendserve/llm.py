@@ -59,7 +59,9 @@ class LLM:
         block_size: int = 16,
         seed: int = 0,
         async_scheduling: bool = False,
+        stop_runaways: bool = False,
         hardware: str | DeviceSpec | None = None,
+        self_check: bool = True,
     ) -> None:
         config = EngineConfig(
             schedule=schedule,
@@ -73,6 +75,7 @@ class LLM:
             block_size=block_size,
             seed=seed,
             async_scheduling=async_scheduling,
+            stop_runaways=stop_runaways,
             hardware=hardware,
         )
         model_dir = resolve_model(None if model is None else str(model))

@@ -118,7 +118,8 @@ class BatchJob:
 def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
     """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
     weights = "" if settings.weight_dtype == "auto" else f" {settings.weight_dtype} weights"
-    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}"
+    runaways = " without runaways" if settings.stop_runaways else ""
+    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}{runaways}"
 
 
 def _to_answer(rows: Iterable[BatchRequest | RowError], writer: ResultWriter) -> Iterator[BatchRequest | RowError]:

@@ -51,6 +51,7 @@ class JobSummary:
     num_kept: int
     windows: int
     duplicates: int
+    runaways: int
     prompt_tokens: int
     cached_tokens: int
     joined_tokens: int
@@ -101,6 +102,7 @@ class JobSummary:
             num_kept=num_kept,
             windows=0 if engine is None else engine.num_windows,
             duplicates=0 if engine is None else engine.num_duplicates,
+            runaways=0 if engine is None else engine.num_runaways,
             prompt_tokens=prompt_tokens,
             cached_tokens=stats.num_cached_tokens,
             joined_tokens=stats.num_joined_tokens,

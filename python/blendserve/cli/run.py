@@ -66,6 +66,9 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The job's seed, for requests without their own.")] = 0,
+    stop_runaways: Annotated[
+        bool, typer.Option("--stop-runaways", help="End answers whose last 256 tokens repeat a short cycle.")
+    ] = False,
     async_scheduling: Annotated[
         bool, typer.Option("--async-scheduling/--no-async-scheduling", help="Plan the next step while one runs.")
     ] = False,
@@ -98,6 +101,7 @@ def run(
             max_batch_requests=max_batch_requests,
             seed=seed,
             async_scheduling=async_scheduling,
+            stop_runaways=stop_runaways,
             hardware=hardware,
         )
         let_idle_threads_sleep()
@@ -140,12 +144,13 @@ def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     duplicates = f", {figures['duplicates']} of them as copies of equal ones" if figures["duplicates"] else ""
     windows = f" and {figures['windows']} windows" if figures["windows"] > 1 else ""
     dead = f", {figures['dead_blocks']:,} blocks given back as nobody would read them" if figures["dead_blocks"] else ""
+    runaways = f", {figures['runaways']} answers ended as they repeated themselves" if figures["runaways"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered{duplicates}, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
         "prefix cache": f"{figures['joined_tokens']:,} tokens shared while being computed, "
         f"{figures['evicted_blocks']:,} blocks evicted{dead}",
-        "output tokens": f"{figures['output_tokens']:,}",
+        "output tokens": f"{figures['output_tokens']:,}{runaways}",
         "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
         "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps{windows}, "
         f"after {figures['setup_s']:.1f} s of set-up{planning}",

@@ -13,6 +13,7 @@ from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
@@ -20,6 +21,7 @@ from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.recording import RunRecorder, StageClock
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
+from blendserve.sampling_params import SamplingParams
 from blendserve.text.detokenizer import Decode
 
 __all__ = ["Engine"]
@@ -77,6 +79,8 @@ class Engine:
         self._sampler = Sampler(self._sampling)
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
         self._answers = Answers(decode)
+        self._repetitions = RepetitionWatch()
+        self._num_runaways = 0
         self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
         self._executor = StepExecutor(self._run, in_background=config.async_scheduling)
         self._ended: NDArray[np.int32] = np.empty(0, np.int32)  # in the last step, which the one in flight may not know
@@ -107,6 +111,11 @@ class Engine:
     def num_duplicates(self) -> int:
         """Requests of these windows whose answer is another one's."""
         return self._num_duplicates
+
+    @property
+    def num_runaways(self) -> int:
+        """Answers that were ended because they repeated themselves."""
+        return self._num_runaways
 
     @property
     def planning_s(self) -> float:
@@ -194,9 +203,12 @@ class Engine:
             [id_ for id_ in finished.tolist() if self._scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
         )
         matched = self._answers.accept(sample_ids, sampled, ended_by_token)
-        for request_id in matched:
+        ended = np.union1d(finished, np.array(matched, dtype=np.int32))
+        runaways = self._repetitions.accept(sample_ids[~np.isin(sample_ids, ended)], self._scheduler.output_tokens)
+        self._num_runaways += len(runaways)
+        for request_id in matched + runaways:
             self._scheduler.stop(request_id)
-        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32))
+        self._ended = np.union1d(ended, np.array(runaways, dtype=np.int32))
         return self._collect(self._ended)
 
     def _settle(self) -> None:
@@ -303,6 +315,7 @@ class Engine:
         self._scheduler.stop(request_id)
         self._scheduler.forget(request_id)
         self._answers.drop(request_id)
+        self._repetitions.finish(request_id)
         self._prompt_scores.finish(request_id)
         self._sampling.edit(request_id, None)
         del self._jobs[request_id]
@@ -312,9 +325,15 @@ class Engine:
         for request_id in range(job.first_id, job.first_id + params.n):
             self._jobs[request_id] = job
             self._answers.begin(request_id, params)
+            self._repetitions.begin(request_id, self._repetition_limit(params), params.min_tokens)
             self._sampling.edit(request_id, LogitEdits.of(params, prompt, end_ids))
         if params.prompt_logprobs is not None:
             self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
+
+    def _repetition_limit(self, params: SamplingParams) -> int:
+        if params.max_repeated_tokens is not None:
+            return params.max_repeated_tokens
+        return RUNAWAY_TOKENS if self._config.stop_runaways else 0
 
     def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
         outputs = []
@@ -326,6 +345,7 @@ class Engine:
             if self.recorder is not None:
                 self.recorder.finished(request_id, len(token_ids))
             job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
+            self._repetitions.finish(request_id)
             self._scheduler.forget(request_id)
             self._sampling.edit(request_id, None)
             if len(job.choices) == job.request.params.n:

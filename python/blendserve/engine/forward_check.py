@@ -20,8 +20,8 @@ _NUM_OUTPUTS = 3
 _PROMPT_LEN = 13
 _STEP_TOKENS = 8  # the prompt takes two chunks
 
-# Of the logits' size, each row's mean taken off, by the dtype that rounds most: of weights or of activations. With int8 it
-# is that of a text: random tokens take a model where small causes have large effects.
+# Of the logits' size, each row's mean taken off, by the dtype that rounds most: of weights or of activations. With int8
+# it is that of a text: random tokens take a model where small causes have large effects.
 _TOLERANCES = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05, "int8": 0.2}
 
 

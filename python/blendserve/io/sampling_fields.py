@@ -42,6 +42,7 @@ def read_sampling_params(body: JsonObject, url: Url) -> SamplingParams:
         stop=_read_stop(body),
         stop_token_ids=_read_stop_token_ids(body),
         ignore_eos=body.boolean("ignore_eos") or False,
+        max_repeated_tokens=_read_max_repeated_tokens(body),
         logprobs=logprobs,
         prompt_logprobs=(logprobs or 0) if echo and (logprobs is not None or max_tokens == 0) else None,
     )
@@ -69,6 +70,13 @@ def _read_min_tokens(body: JsonObject, max_tokens: int | None) -> int:
     if max_tokens is not None and min_tokens > max_tokens:
         raise refused(body.path_of("min_tokens"), min_tokens, f"at most max_tokens, which is {max_tokens}")
     return min_tokens
+
+
+def _read_max_repeated_tokens(body: JsonObject) -> int | None:
+    limit = body.integer("max_repeated_tokens", 0, MAX_INT32)
+    if limit == 1:
+        raise refused(body.path_of("max_repeated_tokens"), 1, "at least 2, or 0 for never")
+    return limit
 
 
 def _read_logit_bias(body: JsonObject) -> dict[int, float]:

@@ -15,7 +15,7 @@ class RunReport:
     """The step loop of a job: of the sequences that finished in it. docs/metrics.md defines every field.
 
     total_s: wall seconds. stage_s: of the thread that drives the engine, by stage; step_stage_s: of the one that runs
-    the steps, which may be the same. predicted_s, compute_s, memory_s: of its steps by the performance model, and bound,
+    the steps, which may be the same. predicted_s, compute_s, memory_s: of its steps by the performance model; bound:
     what no order can do without, on the same device.
     settings: the names of model and device, and what the job was run with.
     """
