@@ -59,8 +59,8 @@ class Answers:
     def finish(
         self, request_id: int, params: SamplingParams, choice: int, token_ids: NDArray[np.int32], reason: str | None
     ) -> CompletionOutput:
-        """The answer of a request that ended for the scheduler's `reason`: stop_token, length or stopped, which is a stop
-        string's or a runaway's.
+        """The answer of a request that ended for the scheduler's `reason`: stop_token, length, or stopped, by a stop
+        string or as a runaway.
         """
         tokens = tuple(token_ids.tolist())
         match = self._stop_matches.pop(request_id, None)

@@ -32,7 +32,7 @@ def test_a_row_may_ask_for_it(job: Job, tmp_path: Path, schedule: str) -> None:
     assert [choice["finish_reason"] for choice in choices["does not"]] == ["length"]
     assert [choice["finish_reason"] for choice in choices["chats"]] == ["repetition"] * 2
     assert rows["asks"]["response"]["body"]["usage"]["completion_tokens"] == 12
-    assert rows["bad"]["error"]["message"] == "body.max_repeated_tokens is 1; it must be at least 2, or 0 for never"
+    assert "body.max_repeated_tokens is 1; it must be at least 2, or 0 for never" in rows["bad"]["error"]["message"]
     assert json.loads(metrics.read_text())["runaways"] == 3
     assert ", 3 answers ended as they repeated themselves\n" in ended.log
 
