@@ -191,7 +191,9 @@ class LLM:
         prompts = []
         for index, messages in enumerate(conversations):
             if not isinstance(messages, Sequence):
-                raise UserError(f"conversations[{index}] is not a list of messages")
+                raise UserError(
+                    f"conversations[{index}] is not a list of messages; one conversation alone is given as [messages]"
+                )
             try:
                 prompts.append(self.tokenizer.encode_chat(messages, template_kwargs))
             except RequestError as error:

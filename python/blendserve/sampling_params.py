@@ -181,8 +181,11 @@ def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
 
 def _stop(value: object) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else value
-    if not isinstance(strings, (tuple, list)) or not all(isinstance(s, str) and s for s in strings):
+    if not isinstance(strings, (tuple, list)) or value == "":
         raise _refused("stop", value, "a string or a list of strings, none of them empty")
+    for index, text in enumerate(strings):
+        if not isinstance(text, str) or not text:
+            raise _refused(f"stop[{index}]", text, "a string, and not empty")
     return tuple(strings)
 
 

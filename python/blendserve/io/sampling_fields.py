@@ -97,13 +97,13 @@ def _read_stop(body: JsonObject) -> tuple[str, ...]:
     if stop is None:
         return ()
     strings = [stop] if isinstance(stop, str) else stop
-    if (
-        not isinstance(strings, list)
-        or len(strings) > _MAX_STOP_STRINGS
-        or not all(isinstance(text, str) and text for text in strings)
-    ):
+    path = body.path_of("stop")
+    if not isinstance(strings, list) or len(strings) > _MAX_STOP_STRINGS or stop == "":
         rule = f"a non-empty string or a list of at most {_MAX_STOP_STRINGS} non-empty strings"
-        raise refused(body.path_of("stop"), stop, rule)
+        raise refused(path, stop, rule)
+    for index, text in enumerate(strings):
+        if not isinstance(text, str) or not text:
+            raise refused(f"{path}[{index}]", text, "a non-empty string")
     return tuple(strings)
 
 
