@@ -14,6 +14,7 @@ void register_gemm(pybind11::module_& m);
 void register_decoder(pybind11::module_& m);
 void register_specs(pybind11::module_& m);
 void register_perf(pybind11::module_& m);
+void register_run_recorder(pybind11::module_& m);
 void register_simulate(pybind11::module_& m);
 void register_token_list(pybind11::module_& m);
 

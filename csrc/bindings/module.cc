@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m) {
   blendserve::bindings::register_decoder(m);
   blendserve::bindings::register_specs(m);
   blendserve::bindings::register_perf(m);
+  blendserve::bindings::register_run_recorder(m);
   blendserve::bindings::register_simulate(m);
   blendserve::bindings::register_token_list(m);
 }

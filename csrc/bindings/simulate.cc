@@ -7,40 +7,17 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "bindings/bindings.h"
 #include "bindings/execution.h"
 #include "bindings/numpy_view.h"
+#include "bindings/timeline_columns.h"
 #include "sim/simulated_executor.h"
 
 namespace py = pybind11;
 
 namespace blendserve::bindings {
 namespace {
-
-template <typename Field>
-py::array column(const Simulation& simulation, Field field) {
-  std::vector<double> values;
-  values.reserve(simulation.timeline.size());
-  for (const TimelineBin& bin : simulation.timeline) values.push_back(static_cast<double>(bin.*field));
-  return copy_of(values);
-}
-
-py::dict timeline_of(const Simulation& simulation) {
-  py::dict columns;
-  columns["duration_s"] = column(simulation, &TimelineBin::duration_s);
-  columns["compute_s"] = column(simulation, &TimelineBin::compute_s);
-  columns["memory_s"] = column(simulation, &TimelineBin::memory_s);
-  columns["steps"] = column(simulation, &TimelineBin::num_steps);
-  columns["prompt_tokens"] = column(simulation, &TimelineBin::num_prompt_tokens);
-  columns["cached_tokens"] = column(simulation, &TimelineBin::num_cached_tokens);
-  columns["output_tokens"] = column(simulation, &TimelineBin::num_output_tokens);
-  columns["running_s"] = column(simulation, &TimelineBin::running_s);
-  columns["held_tokens_s"] = column(simulation, &TimelineBin::held_tokens_s);
-  columns["memory_tokens_s"] = column(simulation, &TimelineBin::memory_tokens_s);
-  return columns;
-}
 
 bool has_no_signal() {
   const py::gil_scoped_acquire acquire;
@@ -88,10 +65,9 @@ void register_simulate(py::module_& m) {
       .def_property_readonly(
           "scheduling_s", [](const Simulation& self) { return self.scheduling.total_s; },
           "CPU seconds of schedule() and update(), measured.")
-      .def_property_readonly("timeline", &timeline_of,
-                             "Stretches of the run as columns, float64: duration_s, compute_s, memory_s, steps, "
-                             "prompt_tokens, cached_tokens, output_tokens; running_s, held_tokens_s and "
-                             "memory_tokens_s are running requests, and tokens of KV cache, times seconds.");
+      .def_property_readonly(
+          "timeline", [](const Simulation& self) { return columns_of(self.timeline); },
+          "As RunRecorder.timeline; here duration_s is predicted_s, and what is added for scheduling.");
   m.attr("SIMULATED_STOP_TOKEN") = SimulatedExecutor::kStopToken;
   m.def("simulate", &run, py::arg("scheduler"), py::arg("cost"), py::arg("output_lengths"), py::kw_only(),
         py::arg("execution") = "overlapped", py::arg("counts_scheduling") = false, py::arg("timeline_bins") = 0,

@@ -7,13 +7,13 @@
 #include <string>
 
 #include "base/error.h"
+#include "sim/run_recorder.h"
 #include "sim/simulated_executor.h"
 
 namespace blendserve {
 namespace {
 
 constexpr std::int64_t kPollSteps = 4096;
-constexpr std::int64_t kSideSteps = 16;  // how often the KV of the memory side is counted
 
 // CPU time of this thread: what else runs on the machine does not count.
 double cpu_seconds() {
@@ -42,53 +42,13 @@ SchedulingTime summarize(std::vector<float>& step_us) {
   return {total_us / static_cast<double>(step_us.size()), *p99, total_us / 1e6};
 }
 
-// What a timeline needs to know of the scheduler before and after each step.
-class Recorder {
- public:
-  Recorder(const StepScheduler& scheduler, std::size_t max_bins) : scheduler_(scheduler), timeline_(max_bins) {}
-
-  // After `plan` was updated.
-  void add(const StepPlan& plan, const StepTime& time, double step_s) {
-    if (plan.step % kSideSteps == 0) count_memory_side(plan);
-    const KvCache& cache = scheduler_.cache();
-    const SchedulerStats stats = scheduler_.stats();
-    const std::int64_t held_blocks = cache.num_blocks() - cache.num_available();
-    timeline_.add({.duration_s = step_s,
-                   .compute_s = time.compute_s,
-                   .memory_s = time.memory_s,
-                   .num_steps = 1,
-                   .num_prompt_tokens = stats.num_prompt_tokens - before_.num_prompt_tokens,
-                   .num_cached_tokens = stats.num_cached_tokens - before_.num_cached_tokens,
-                   .num_output_tokens = stats.num_output_tokens - before_.num_output_tokens,
-                   .running_s = scheduler_.num_running() * step_s,
-                   .held_tokens_s = static_cast<double>(held_blocks * cache.block_size()) * step_s,
-                   .memory_tokens_s = static_cast<double>(memory_side_tokens_) * step_s});
-    before_ = stats;
-  }
-
-  const std::vector<TimelineBin>& bins() const { return timeline_.bins(); }
-
- private:
-  void count_memory_side(const StepPlan& plan) {
-    memory_side_tokens_ = 0;
-    for (std::size_t i = 0; i < plan.request_ids.size(); ++i) {
-      if (scheduler_.policy().is_memory_side(plan.request_ids[i])) memory_side_tokens_ += plan.kv_lens[i];
-    }
-  }
-
-  const StepScheduler& scheduler_;
-  Timeline timeline_;
-  SchedulerStats before_;
-  std::int64_t memory_side_tokens_ = 0;
-};
-
 }  // namespace
 
 Simulation simulate(StepScheduler& scheduler, const CostModel& cost, std::span<const std::int32_t> output_lens,
                     const SimulationConfig& config) {
   check_lengths(scheduler, output_lens);
   SimulatedExecutor executor(output_lens);
-  Recorder recorder(scheduler, config.timeline_bins);
+  RunRecorder recorder(config.timeline_bins);
   Simulation simulation;
   std::vector<float> step_us;
   while (scheduler.stats().num_steps % kPollSteps != 0 || config.goes_on()) {
@@ -109,7 +69,7 @@ Simulation simulate(StepScheduler& scheduler, const CostModel& cost, std::span<c
     simulation.total_s += step_s;
     simulation.compute_s += time.compute_s;
     simulation.memory_s += time.memory_s;
-    if (config.timeline_bins > 0) recorder.add(*plan, time, step_s);
+    if (config.timeline_bins > 0) recorder.add(scheduler, *plan, time, step_s);
   }
   simulation.scheduling = summarize(step_us);
   simulation.timeline = recorder.bins();

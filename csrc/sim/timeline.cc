@@ -6,12 +6,14 @@ namespace blendserve {
 
 TimelineBin& TimelineBin::operator+=(const TimelineBin& other) {
   duration_s += other.duration_s;
+  predicted_s += other.predicted_s;
   compute_s += other.compute_s;
   memory_s += other.memory_s;
   num_steps += other.num_steps;
   num_prompt_tokens += other.num_prompt_tokens;
   num_cached_tokens += other.num_cached_tokens;
   num_output_tokens += other.num_output_tokens;
+  num_preemptions += other.num_preemptions;
   running_s += other.running_s;
   held_tokens_s += other.held_tokens_s;
   memory_tokens_s += other.memory_tokens_s;

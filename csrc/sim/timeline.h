@@ -9,12 +9,14 @@ namespace blendserve {
 // A stretch of a run, as sums over its steps.
 struct TimelineBin {
   double duration_s = 0;
+  double predicted_s = 0;  // by the performance model, as are the next two
   double compute_s = 0;
   double memory_s = 0;
   std::int64_t num_steps = 0;
   std::int64_t num_prompt_tokens = 0;  // of requests admitted
   std::int64_t num_cached_tokens = 0;  // of these, found in the cache
   std::int64_t num_output_tokens = 0;
+  std::int64_t num_preemptions = 0;
   double running_s = 0;        // running requests x seconds
   double held_tokens_s = 0;    // tokens of KV cache held by running requests, in whole blocks, x seconds
   double memory_tokens_s = 0;  // of these, by requests of the memory side, x seconds

@@ -61,6 +61,7 @@ class EngineConfig:
     block_size: tokens in one KV block.
     seed: the job's seed, for requests without their own.
     async_scheduling: plan the next step while one runs; a stop that the model chose then takes effect a step later.
+    stop_runaways: end answers that repeat themselves, also of requests without a limit of their own (256 tokens then).
     hardware: what planned schedules take the device for: a name, a file that `blendserve profile` wrote, or a spec;
         None is the data sheet of `device`.
     """
@@ -76,6 +77,7 @@ class EngineConfig:
     block_size: int = 16
     seed: int = 0
     async_scheduling: bool = False
+    stop_runaways: bool = False
     hardware: str | DeviceSpec | None = None
 
     def __post_init__(self) -> None:

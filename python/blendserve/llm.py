@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
 from blendserve.config import PLANNED_SCHEDULES, Device, Dtype, EngineConfig, Schedule, WeightDtype
-from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine
+from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
@@ -20,8 +21,11 @@ from blendserve.sampling_params import SamplingParams
 from blendserve.specs import DeviceSpec
 from blendserve.submission import Submission
 from blendserve.text.tokenizer import Tokenizer
+from blendserve.text.tokenizer_check import check_chat_template, check_vocabulary
 
 __all__ = ["LLM", "Prompt", "Submission"]
+
+_SOME_TEXT = "The capital of France is Paris, and the capital of Germany is Berlin."
 
 
 class LLM:
@@ -29,13 +33,15 @@ class LLM:
 
     Args:
         model: a folder in the Hugging Face format, a .gguf file, or None for the default model.
+        self_check: whether to check first that this machine computes the model, and that tokenizer, chat template and
+            model belong together; what may be intended is a warning.
         The others are the fields of `EngineConfig`. Under a planned schedule the prompts of a call have a plan of their
         own, unless all of them can run at once beside what runs already.
 
     Any thread may use it, while others do.
 
     Raises:
-        UserError: an argument or the model can't be used.
+        UserError: an argument or the model can't be used, or fails the self-check.
     """
 
     def __init__(
@@ -53,7 +59,9 @@ class LLM:
         block_size: int = 16,
         seed: int = 0,
         async_scheduling: bool = False,
+        stop_runaways: bool = False,
         hardware: str | DeviceSpec | None = None,
+        self_check: bool = True,
     ) -> None:
         config = EngineConfig(
             schedule=schedule,
@@ -67,10 +75,14 @@ class LLM:
             block_size=block_size,
             seed=seed,
             async_scheduling=async_scheduling,
+            stop_runaways=stop_runaways,
             hardware=hardware,
         )
         model_dir = resolve_model(None if model is None else str(model))
         self._setup(model_dir, config, Tokenizer.load(model_dir), None)
+        if self_check:
+            for warning in self.self_check(chats=True):
+                warnings.warn(warning, stacklevel=2)
 
     @classmethod
     def for_job(
@@ -98,9 +110,22 @@ class LLM:
             weight_dtype=self.config.weight_dtype,
         )
         decode = None if tokenizer is None else tokenizer.decode
-        runner = ModelRunner(model, self.config)
-        self.engine = Engine(runner, self.config, self.model_config.eos_token_ids, decode, planner)
+        self._runner = ModelRunner(model, self.config)
+        self.engine = Engine(self._runner, self.config, self.model_config.eos_token_ids, decode, planner)
         self._shared = SharedEngine(self.engine)
+
+    def self_check(self, *, chats: bool) -> list[str]:
+        """Before the first request. Returns warnings; `chats`: also about the chat template.
+
+        Raises:
+            UserError: answers would be nonsense.
+        """
+        if self.tokenizer is None:
+            check_forward(self._runner, self.config)
+            return []
+        found = check_vocabulary(self.tokenizer, self.model_config.vocab_size)
+        check_forward(self._runner, self.config, () if found else self.tokenizer.encode(_SOME_TEXT))
+        return found + (check_chat_template(self.tokenizer, self.model_config.eos_token_ids) if chats else [])
 
     @property
     def stats(self) -> SchedulerStats:
@@ -167,7 +192,9 @@ class LLM:
         prompts = []
         for index, messages in enumerate(conversations):
             if not isinstance(messages, Sequence):
-                raise UserError(f"conversations[{index}] is not a list of messages")
+                raise UserError(
+                    f"conversations[{index}] is not a list of messages; one conversation alone is given as [messages]"
+                )
             try:
                 prompts.append(self.tokenizer.encode_chat(messages, template_kwargs))
             except RequestError as error:

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["CompletionOutput", "FinishReason", "RequestOutput", "TokenLogprob"]
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "repetition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class CompletionOutput:
 
     `token_ids` are all tokens generated, a final stop token included; `text` leaves the stop token or stop string out
     and is None for a model without a tokenizer. `stop_reason` is the stop string or stop token id that was met, None
-    for an end-of-sequence token or the length limit. `logprobs` has one entry per token, None when not asked for.
+    for an end-of-sequence token, the length limit or a repetition. `logprobs` has one entry per token, None when not
+    asked for.
     """
 
     index: int

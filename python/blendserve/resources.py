@@ -54,6 +54,7 @@ class ResolvedConfig:
     max_prompt_logits: int
     seed: int
     async_scheduling: bool
+    stop_runaways: bool
     hardware: DeviceSpec
 
     @property
@@ -107,6 +108,7 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         max_prompt_logits=max(1, _PROMPT_LOGITS_BYTES[device.type] // (model.vocab_size * torch.float32.itemsize)),
         seed=config.seed,
         async_scheduling=config.async_scheduling,
+        stop_runaways=config.stop_runaways,
         hardware=_resolve_hardware(config, device),
     )
 

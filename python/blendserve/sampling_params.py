@@ -43,6 +43,9 @@ class SamplingParams:
     stop: strings that end the answer; the text ends before the match. A list or a single string becomes a tuple.
     stop_token_ids: token ids that end the answer. A list becomes a tuple.
     ignore_eos: go on after the model's end tokens.
+    max_repeated_tokens: 2 or more; an answer ends with finish_reason "repetition" once its last max_repeated_tokens
+        tokens repeat a cycle of at most 64 tokens and half of them, not before min_tokens. 0 is never, None as the
+        engine's stop_runaways says.
     logprobs: None, or how many most likely tokens to report beside each token (0: the token's own only).
     prompt_logprobs: the same for each token of the prompt, given those before it; at most 100.
     """
@@ -62,6 +65,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    max_repeated_tokens: int | None = None
     logprobs: int | None = None
     prompt_logprobs: int | None = None
 
@@ -79,6 +83,8 @@ class SamplingParams:
         self._store("stop_token_ids", _stop_token_ids(self.stop_token_ids))
         if self.seed is not None:
             self._store("seed", _integer("seed", self.seed, -(2**63), 2**63 - 1))
+        if self.max_repeated_tokens is not None:
+            self._store("max_repeated_tokens", _max_repeated_tokens(self.max_repeated_tokens))
         most = {"max_tokens": _INT32_MAX, "logprobs": _INT32_MAX, "prompt_logprobs": _MAX_PROMPT_LOGPROBS}
         for name, high in most.items():
             if getattr(self, name) is not None:
@@ -104,7 +110,7 @@ class SamplingParams:
 
     def forces_length(self, limit: int) -> bool:
         """Whether an answer of at most `limit` tokens has exactly so many, whatever the model says."""
-        never_stops = self.ignore_eos and not self.stop and not self.stop_token_ids
+        never_stops = self.ignore_eos and not (self.stop or self.stop_token_ids or self.max_repeated_tokens)
         return limit <= 1 or never_stops or self.min_tokens >= limit
 
     def _check_lengths(self) -> None:
@@ -130,6 +136,13 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
 def _number(value: object) -> float:
     """`value` as a float; NaN, which is in no range, for what is no number."""
     return math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+
+
+def _max_repeated_tokens(value: object) -> int:
+    limit = _integer("max_repeated_tokens", value, 0, _INT32_MAX)
+    if limit == 1:
+        raise _refused("max_repeated_tokens", value, "at least 2, or 0 for never")
+    return limit
 
 
 def _temperature(value: object) -> float:
@@ -177,8 +190,11 @@ def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
 
 def _stop(value: object) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else value
-    if not isinstance(strings, (tuple, list)) or not all(isinstance(s, str) and s for s in strings):
+    if not isinstance(strings, (tuple, list)) or value == "":
         raise _refused("stop", value, "a string or a list of strings, none of them empty")
+    for index, text in enumerate(strings):
+        if not isinstance(text, str) or not text:
+            raise _refused(f"stop[{index}]", text, "a string, and not empty")
     return tuple(strings)
 
 

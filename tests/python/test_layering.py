@@ -44,7 +44,7 @@ CPP_FOREIGN: dict[str, set[str]] = {
 
 # Modules of blendserve that work without the engine's dependencies, and what they therefore may not import.
 TORCH_FREE = {
-    "__init__", "config", "devices", "errors", "io", "outputs", "planning", "report", "sampling_params",
+    "__init__", "config", "devices", "errors", "io", "outputs", "planning", "recording", "report", "sampling_params",
     "simulation", "specs", "synthesis", "traces",
 }  # fmt: skip
 ENGINE_ONLY = {"torch", "transformers", "tokenizers", "safetensors", "gguf"}

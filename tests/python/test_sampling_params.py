@@ -28,6 +28,7 @@ def test_defaults_are_the_published_ones():
         "stop": (),
         "stop_token_ids": (),
         "ignore_eos": False,
+        "max_repeated_tokens": None,
         "logprobs": None,
         "prompt_logprobs": None,
     }
@@ -94,8 +95,6 @@ def test_the_ends_of_every_range_are_allowed():
         ("max_tokens", 0, "at least 1, or give prompt_logprobs to have the prompt alone scored"),
         ("max_tokens", "16", "an integer from 0 to 2147483647"),
         ("stop", "", "a string or a list of strings, none of them empty"),
-        ("stop", ["a", ""], "a string or a list of strings, none of them empty"),
-        ("stop", ["a", 1], "a string or a list of strings, none of them empty"),
         ("stop", 7, "a string or a list of strings, none of them empty"),
         ("stop", None, "a string or a list of strings, none of them empty"),
         ("stop_token_ids", 7, "a list of token ids"),
@@ -114,6 +113,20 @@ def test_a_bad_value_is_refused_by_name_value_and_range(field: str, value: Any, 
 def test_a_bad_stop_token_id_is_named_by_its_place():
     with pytest.raises(UserError, match=r"^stop_token_ids\[1\] is -5; it must be an integer from 0 to 2147483647$"):
         SamplingParams(stop_token_ids=[3, -5])
+
+
+@pytest.mark.parametrize("value", ["", 1, None])
+def test_a_bad_stop_string_is_named(value: object) -> None:
+    with pytest.raises(UserError) as caught:
+        SamplingParams(stop=["a", value])  # type: ignore[list-item]
+    assert str(caught.value) == f"stop[1] is {value!r}; it must be a string, and not empty"
+
+
+@pytest.mark.parametrize("value", [1, -1, True, 2.0])
+def test_a_repetition_has_at_least_two_tokens(value: object) -> None:
+    with pytest.raises(UserError, match="max_repeated_tokens is"):
+        SamplingParams(max_repeated_tokens=value)  # type: ignore[arg-type]
+    assert [SamplingParams(max_repeated_tokens=limit).max_repeated_tokens for limit in (None, 0, 2)] == [None, 0, 2]
 
 
 @pytest.mark.parametrize(

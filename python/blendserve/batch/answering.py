@@ -77,7 +77,9 @@ class Answering:
 
     def run(self, windows: OneAhead[PreparedWindow]) -> None:
         """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
+        self._engine.clock.start()
         while self._add_next(windows):
+            self._engine.clock.mark("windows")
             while (self._engine.has_waiting or not windows.is_ready) and self._step():
                 pass
         while self._step():
@@ -107,7 +109,9 @@ class Answering:
             rows.append(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
             self._work_given_up += max(queued.work - _num_tokens(output), 0)
         self._tally.answered(rows)
+        self._engine.clock.mark("writing")
         self._observer.progress(self._progress())
+        self._engine.clock.mark("progress")
         return True
 
     def _progress(self) -> JobProgress:

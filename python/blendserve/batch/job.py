@@ -16,6 +16,7 @@ from blendserve.batch.tally import Tally
 from blendserve.batch.tokenize import kv_tokens_needed, tokenize_rows
 from blendserve.batch.windows import OneAhead, RowWindow, row_windows
 from blendserve.config import DEFAULT_WINDOW, PLANNED_SCHEDULES, EngineConfig
+from blendserve.engine import run_recorder
 from blendserve.errors import UserError
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows, row_ids
 from blendserve.io.paths import STANDARD_STREAM, check_paths, input_file
@@ -23,6 +24,7 @@ from blendserve.io.result_writer import ResultWriter
 from blendserve.llm import LLM
 from blendserve.models import read_config, resolve_model
 from blendserve.models.default_model import DEFAULT_MODEL_NAME
+from blendserve.recording import StageClock
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.text.tokenizer import Tokenizer
 
@@ -33,7 +35,8 @@ __all__ = ["BatchJob"]
 class BatchJob:
     """What to run: an input file, an output file ("-" is stdin and stdout) and a model folder or name.
 
-    `window` rows at a time are held in memory and planned, and as many read ahead.
+    `window` rows at a time are held in memory and planned, and as many read ahead. `records`: whether the summary has a
+    report of the run. `self_check`: whether to check model and tokenizer first.
     """
 
     input: str
@@ -42,6 +45,8 @@ class BatchJob:
     config: EngineConfig
     resume: bool
     window: int = DEFAULT_WINDOW
+    records: bool = False
+    self_check: bool = True
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -54,6 +59,7 @@ class BatchJob:
             UserError: the job can't start: a path, the model or the configuration can't be used.
         """
         started = time.monotonic()
+        clock = StageClock()
         check_paths(self.input, self.output)
         model_dir = resolve_model(self.model)
         model_config = read_config(model_dir)
@@ -68,11 +74,19 @@ class BatchJob:
                 stopped = threading.Event()
                 windows = row_windows(tokenize_rows(_to_answer(rows, writer), tokenizer), self.window, stopped)
                 first = _first_to_answer(windows, tally)
+                clock.mark("reading")
                 if first is None:
-                    return tally.summary(None, setup_s=time.monotonic() - started, run_s=0.0)
+                    return tally.summary(None, setup_s=time.monotonic() - started, run_s=0.0, stage_s=clock.seconds)
                 observer.phase("loading the model")
                 needed = kv_tokens_needed(first.rows, model_config, self.config.block_size) if first.is_last else None
                 llm = LLM.for_job(model_dir, self.config, tokenizer, kv_tokens_needed=needed)
+                clock.mark("loading")
+                if self.records:
+                    llm.engine.recorder = run_recorder(model_dir, model_config, llm.config)
+                if self.self_check:
+                    for warning in llm.self_check(chats=any(row.messages is not None for row, _ in first.rows)):
+                        observer.warning(warning)
+                    clock.mark("checking")
                 windows = chain((first,), windows)
                 del first  # it is not to outlive its answers
                 size = path.stat().st_size
@@ -82,14 +96,18 @@ class BatchJob:
                 )
                 answering = Answering(llm, tally, observer, self._model_name(model_dir))
                 with OneAhead(prepared, stopped) as ahead:
-                    run_s = self._answer(ahead, answering, observer)
-                return tally.summary(llm.engine, setup_s=time.monotonic() - started - run_s, run_s=run_s)
+                    run_s = self._answer(ahead, answering, observer, clock)
+                setup_s = time.monotonic() - started - run_s
+                return tally.summary(llm.engine, setup_s=setup_s, run_s=run_s, stage_s=clock.seconds)
 
-    def _answer(self, windows: OneAhead[PreparedWindow], answering: Answering, observer: JobObserver) -> float:
+    def _answer(
+        self, windows: OneAhead[PreparedWindow], answering: Answering, observer: JobObserver, clock: StageClock
+    ) -> float:
         """Returns the seconds from when the first window was ready."""
         if self.config.schedule in PLANNED_SCHEDULES:
             observer.phase("planning")
         windows.wait()
+        clock.mark("planning")
         observer.phase("answering")
         started = time.monotonic()
         answering.run(windows)
@@ -110,7 +128,8 @@ class BatchJob:
 def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
     """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
     weights = "" if settings.weight_dtype == "auto" else f" {settings.weight_dtype} weights"
-    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}"
+    runaways = " without runaways" if settings.stop_runaways else ""
+    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}{runaways}"
 
 
 def _to_answer(rows: Iterable[BatchRequest | RowError], writer: ResultWriter) -> Iterator[BatchRequest | RowError]:

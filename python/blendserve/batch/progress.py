@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 from blendserve._core import SchedulerStats
+from blendserve.recording import RunReport
 
 if TYPE_CHECKING:
     from blendserve.engine import Engine
@@ -32,12 +33,17 @@ class JobObserver(Protocol):
 
     def phase(self, description: str) -> None: ...
 
+    def warning(self, text: str) -> None: ...
+
     def progress(self, progress: JobProgress) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """How a job ended; docs/metrics.md defines every field. Seconds are of wall time, `run_s` of the step loop."""
+    """How a job ended; docs/metrics.md defines every field. Seconds are of wall time, `run_s` of the step loop.
+
+    report: if the job was recorded and anything ran.
+    """
 
     num_rows: int
     num_answered: int
@@ -45,6 +51,7 @@ class JobSummary:
     num_kept: int
     windows: int
     duplicates: int
+    runaways: int
     prompt_tokens: int
     cached_tokens: int
     joined_tokens: int
@@ -60,6 +67,13 @@ class JobSummary:
     setup_s: float
     planning_s: float
     run_s: float
+    stage_s: dict[str, float]
+    step_stage_s: dict[str, float]
+    report: RunReport | None = field(repr=False)
+
+    def figures(self) -> dict[str, Any]:
+        """All but the report, as `--metrics` writes it."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "report"}
 
     @classmethod
     def of(
@@ -72,9 +86,14 @@ class JobSummary:
         num_kept: int,
         setup_s: float,
         run_s: float,
+        stage_s: dict[str, float],
     ) -> JobSummary:
-        """`engine` is None for a job in which nothing had to run."""
+        """`engine` is None for a job in which nothing had to run. `stage_s`: up to the step loop."""
         stats = SchedulerStats() if engine is None else engine.stats
+        if engine is not None:
+            stage_s = {**stage_s, **engine.clock.seconds}
+        step_stage_s = {} if engine is None else engine.step_clock.seconds
+        recorder = None if engine is None else engine.recorder
         prompt_tokens, output_tokens = stats.num_prompt_tokens, stats.num_output_tokens
         return cls(
             num_rows=num_rows,
@@ -83,6 +102,7 @@ class JobSummary:
             num_kept=num_kept,
             windows=0 if engine is None else engine.num_windows,
             duplicates=0 if engine is None else engine.num_duplicates,
+            runaways=0 if engine is None else engine.num_runaways,
             prompt_tokens=prompt_tokens,
             cached_tokens=stats.num_cached_tokens,
             joined_tokens=stats.num_joined_tokens,
@@ -98,4 +118,7 @@ class JobSummary:
             setup_s=setup_s,
             planning_s=0.0 if engine is None else engine.planning_s,
             run_s=run_s,
+            stage_s=stage_s,
+            step_stage_s=step_stage_s,
+            report=None if recorder is None else recorder.report(stage_s=stage_s, step_stage_s=step_stage_s),
         )

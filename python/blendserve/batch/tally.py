@@ -31,8 +31,9 @@ class Tally:
             self._writer.write(error_row(error))
             self.num_failed += 1
 
-    def summary(self, engine: Engine | None, *, setup_s: float, run_s: float) -> JobSummary:
-        """`engine` is None for a job in which nothing had to run."""
+    def summary(self, engine: Engine | None, *, setup_s: float, run_s: float, stage_s: dict[str, float]) -> JobSummary:
+        """As `JobSummary.of`."""
         num_kept = self._writer.num_completed
         counts = {"num_answered": self.num_answered, "num_failed": self.num_failed, "num_kept": num_kept}
-        return JobSummary.of(engine, num_rows=sum(counts.values()), **counts, setup_s=setup_s, run_s=run_s)
+        num_rows = sum(counts.values())
+        return JobSummary.of(engine, num_rows=num_rows, **counts, setup_s=setup_s, run_s=run_s, stage_s=stage_s)

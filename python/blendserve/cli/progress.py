@@ -57,6 +57,9 @@ class ProgressDisplay:
         self._phase_at = self._line_at = time.monotonic()
         self._line_work = 0
 
+    def warning(self, text: str) -> None:
+        self._console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def progress(self, progress: JobProgress) -> None:
         self._show(progress.work_done, progress.total_work, self._answering(progress))
 

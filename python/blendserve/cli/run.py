@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,8 +13,12 @@ from blendserve.cli.exit_status import FAILED_ROWS, exit_status
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.config import DEFAULT_WINDOW, EngineConfig
 from blendserve.errors import UserError
-from blendserve.io.paths import check_metrics_path
+from blendserve.io.paths import check_side_outputs
 from blendserve.openmp import let_idle_threads_sleep
+from blendserve.report.run_page import run_page
+
+if TYPE_CHECKING:
+    from blendserve.recording import RunReport
 
 __all__ = ["run"]
 
@@ -63,6 +66,9 @@ def run(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The job's seed, for requests without their own.")] = 0,
+    stop_runaways: Annotated[
+        bool, typer.Option("--stop-runaways", help="End answers whose last 256 tokens repeat a short cycle.")
+    ] = False,
     async_scheduling: Annotated[
         bool, typer.Option("--async-scheduling/--no-async-scheduling", help="Plan the next step while one runs.")
     ] = False,
@@ -72,13 +78,18 @@ def run(
     window: Annotated[
         int, typer.Option(metavar="N", help="Rows read, planned and held in memory at a time.")
     ] = DEFAULT_WINDOW,
+    self_check: Annotated[
+        bool, typer.Option("--self-check/--no-self-check", help="Check first that model and tokenizer work here.")
+    ] = True,
     metrics: Annotated[str | None, typer.Option(metavar="FILE.json", help="Write the closing figures as JSON.")] = None,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE.html", help="Write a page with charts of the run.")
+    ] = None,
 ) -> None:
     """Answer every request of a file in the OpenAI Batch format."""
     console = Console(stderr=True)
     with exit_status(console, stopped=_STOPPED):
-        if metrics is not None:
-            check_metrics_path(metrics, input_path, output_path)
+        check_side_outputs({"metrics": metrics, "report": report}, input_path, output_path)
         config = EngineConfig(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]
@@ -90,6 +101,7 @@ def run(
             max_batch_requests=max_batch_requests,
             seed=seed,
             async_scheduling=async_scheduling,
+            stop_runaways=stop_runaways,
             hardware=hardware,
         )
         let_idle_threads_sleep()
@@ -98,22 +110,31 @@ def run(
         except ModuleNotFoundError as error:
             raise UserError(f"`run` needs {error.name}: pip install 'blendserve[engine]'") from None
         with ProgressDisplay(console) as display:
-            job = BatchJob(input_path, output_path, model, config, resume, window)
+            job = BatchJob(input_path, output_path, model, config, resume, window, report is not None, self_check)
             summary = job.run(display)
-        figures = dataclasses.asdict(summary)
+        figures = summary.figures()
         console.print(_summary_text(figures, output_path), markup=False, highlight=False, soft_wrap=True)
         if metrics is not None:
-            _write_metrics(metrics, figures)
+            _write("metrics", metrics, json.dumps(figures, indent=2) + "\n")
+        if report is not None:
+            _write_report(report, summary.report, console)
         if summary.num_failed:
             raise typer.Exit(FAILED_ROWS)
 
 
-def _write_metrics(path: str, figures: dict[str, Any]) -> None:
+def _write_report(path: str, report: RunReport | None, console: Console) -> None:
+    if report is None:
+        console.print(f"no report {path}: no request had to run", markup=False, highlight=False, soft_wrap=True)
+    else:
+        _write("report", path, run_page(report))
+
+
+def _write(name: str, path: str, text: str) -> None:
     try:
-        Path(path).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"metrics {path} cannot be written: {error.strerror}; the results are complete in spite of it"
+            f"{name} {path} cannot be written: {error.strerror}; the results are complete in spite of it"
         ) from error
 
 
@@ -123,12 +144,13 @@ def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     duplicates = f", {figures['duplicates']} of them as copies of equal ones" if figures["duplicates"] else ""
     windows = f" and {figures['windows']} windows" if figures["windows"] > 1 else ""
     dead = f", {figures['dead_blocks']:,} blocks that nobody waits for" if figures["dead_blocks"] else ""
+    runaways = f", {figures['runaways']} answers ended as they repeated themselves" if figures["runaways"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered{duplicates}, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
         "prefix cache": f"{figures['joined_tokens']:,} tokens shared while being computed, "
         f"{figures['evicted_blocks']:,} blocks evicted{dead}",
-        "output tokens": f"{figures['output_tokens']:,}",
+        "output tokens": f"{figures['output_tokens']:,}{runaways}",
         "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
         "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps{windows}, "
         f"after {figures['setup_s']:.1f} s of set-up{planning}",

@@ -52,7 +52,7 @@ def simulate(
         typer.Option(
             "--schedule",
             metavar="NAME",
-            help=f"One of {', '.join(SCHEDULES)}; give one option a schedule [default: {' '.join(DEFAULT_SCHEDULES)}].",
+            help=f"One of {', '.join(SCHEDULES)}, once for each, or all [default: {' '.join(DEFAULT_SCHEDULES)}].",
         ),
     ] = None,
     executions: Annotated[
@@ -108,7 +108,7 @@ def simulate(
                 trace,
                 model=planned.spec,
                 device=device,
-                schedules=schedules or DEFAULT_SCHEDULES,  # type: ignore[arg-type]  # checked there
+                schedules=_schedules(schedules),  # type: ignore[arg-type]  # checked there
                 execution=_executions(executions),  # type: ignore[arg-type]
                 lengths=lengths,  # type: ignore[arg-type]
                 dp=dp,
@@ -127,6 +127,11 @@ def simulate(
 
 
 _PIPED_WIDTH = 120
+
+
+def _schedules(chosen: list[str] | None) -> list[str]:
+    names = [name for choice in chosen or DEFAULT_SCHEDULES for name in (SCHEDULES if choice == "all" else (choice,))]
+    return list(dict.fromkeys(names))
 
 
 def _executions(chosen: list[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from blendserve.outputs import CompletionOutput, TokenLogprob
+from blendserve.outputs import CompletionOutput, FinishReason, TokenLogprob
 from blendserve.runner.logprobs import Logprobs
 from blendserve.runner.sampler import SampledTokens
 from blendserve.sampling_params import SamplingParams
@@ -59,7 +59,9 @@ class Answers:
     def finish(
         self, request_id: int, params: SamplingParams, choice: int, token_ids: NDArray[np.int32], reason: str | None
     ) -> CompletionOutput:
-        """The answer of a request that ended for the scheduler's `reason`: stop_token, length or stopped."""
+        """The answer of a request that ended for the scheduler's `reason`: stop_token, length, or stopped, by a stop
+        string or as a runaway.
+        """
         tokens = tuple(token_ids.tolist())
         match = self._stop_matches.pop(request_id, None)
         logprobs = self._logprobs.pop(request_id, None)
@@ -75,7 +77,7 @@ class Answers:
             index=choice,
             text=text,
             token_ids=tokens,
-            finish_reason="stop" if match is not None or ended_by_token else "length",
+            finish_reason=_finish_reason(reason, has_match=match is not None),
             stop_reason=stop_reason,
             logprobs=None if logprobs is None else tuple(logprobs),
         )
@@ -85,6 +87,12 @@ class Answers:
         self._stop_checkers.pop(request_id, None)
         self._stop_matches.pop(request_id, None)
         self._logprobs.pop(request_id, None)
+
+
+def _finish_reason(reason: str | None, *, has_match: bool) -> FinishReason:
+    if has_match or reason == "stop_token":
+        return "stop"
+    return "repetition" if reason == "stopped" else "length"
 
 
 def token_logprobs(

@@ -13,12 +13,15 @@ from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.recording import RunRecorder, StageClock
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
+from blendserve.sampling_params import SamplingParams
 from blendserve.text.detokenizer import Decode
 
 __all__ = ["Engine"]
@@ -49,7 +52,8 @@ class Engine:
     starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that
     finds the engine idle is planned, and has a scheduler of its own, which goes on with what is cached; one that comes
     while another runs waits until that has ended, unless all of it can run at once: then it needs no plan. One thread
-    at a time may use an engine, but any may make windows and add them.
+    at a time may use an engine, but any may make windows and add them. `clock` has where the time of its steps went,
+    `step_clock` that of the thread that runs them; a `recorder`, if one is set, is told of every step.
     """
 
     def __init__(
@@ -76,10 +80,15 @@ class Engine:
         self._sampler = Sampler(self._sampling)
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
         self._answers = Answers(decode)
+        self._repetitions = RepetitionWatch()
+        self._num_runaways = 0
         self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
         self._executor = StepExecutor(in_background=config.async_scheduling)
         self._ended = _NOBODY  # since the step in flight was planned
         self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
+        self.clock = StageClock()
+        self.step_clock = StageClock()
+        self.recorder: RunRecorder | None = None
 
     @property
     def limits(self) -> RequestLimits:
@@ -103,6 +112,11 @@ class Engine:
     def num_duplicates(self) -> int:
         """Requests of these windows whose answer is another one's."""
         return self._num_duplicates
+
+    @property
+    def num_runaways(self) -> int:
+        """Answers that were ended because they repeated themselves."""
+        return self._num_runaways
 
     @property
     def planning_s(self) -> float:
@@ -138,16 +152,21 @@ class Engine:
 
         If the model fails, the error is raised and every request of the step waits to be run again.
         """
+        self.clock.start()
         if self._executor.plan is None:
             self._start_next(None)
         plan = self._executor.plan
         if plan is None:
             return self._take_settled() or None
         following = self._scheduler.schedule() if self._config.async_scheduling else None
+        self.clock.mark("schedule")
         sample_ids, sampled, finished = self._finish_step(plan)
         if self._config.async_scheduling:
             self._start_next(following)
-        return self._take_settled() + self._answer(sample_ids, sampled, finished)
+            self.clock.mark("schedule")
+        outputs = self._answer(sample_ids, sampled, finished)
+        self.clock.mark("answers")
+        return self._take_settled() + outputs
 
     def _start_next(self, plan: StepPlan | None) -> None:
         """Start the step that was planned ahead, else the next one; windows start while no step runs."""
@@ -167,11 +186,15 @@ class Engine:
         except BaseException:
             self._scheduler.abort_step(plan)
             raise
+        self.clock.mark("step")
         finished = self._scheduler.update(plan, sampled.token_ids)
+        if self.recorder is not None:
+            self.recorder.stepped(self._scheduler, plan)
         sample_ids = plan.sample_ids
         if self._config.async_scheduling and np.any(is_late := np.isin(sample_ids, self._ended)):
             sample_ids, sampled = sample_ids[~is_late], sampled.only(~is_late)
         self._sampling.accept(sample_ids, sampled.token_ids)
+        self.clock.mark("update")
         return sample_ids, sampled, finished
 
     def _answer(
@@ -181,10 +204,20 @@ class Engine:
             [id_ for id_ in finished.tolist() if self._scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
         )
         matched = self._answers.accept(sample_ids, sampled, ended_by_token)
-        for request_id in matched:
+        self._ended = _with(finished, matched)
+        runaways = self._runaways(sample_ids)
+        for request_id in matched + runaways:
             self._scheduler.stop(request_id)
-        self._ended = np.union1d(finished, np.array(matched, dtype=np.int32)) if matched else np.sort(finished)
+        self._ended = _with(self._ended, runaways)
         return self._collect(self._ended)
+
+    def _runaways(self, sample_ids: NDArray[np.int32]) -> list[int]:
+        if not self._repetitions.is_watching:
+            return []
+        going_on = sample_ids[~np.isin(sample_ids, self._ended)]
+        runaways = self._repetitions.accept(going_on, self._scheduler.output_tokens)
+        self._num_runaways += len(runaways)
+        return runaways
 
     def _settle(self) -> None:
         """Wait for the step that runs in the background."""
@@ -236,6 +269,8 @@ class Engine:
         for request, group in zip(window.requests, window.groups, strict=True):
             self._begin(_Job([queued.indices[place] for place in group], request, first_id))
             first_id += request.params.n
+        if self.recorder is not None:
+            self.recorder.arrived(arrivals.tokens, arrivals.offsets, first_id=first_id - arrivals.num_rows)
         self._num_windows += 1
         self._num_duplicates += window.num_duplicates
         self._planning_s += window.planning_s
@@ -260,13 +295,17 @@ class Engine:
         )
 
     def _run(self, plan: StepPlan) -> SampledTokens:
+        self.step_clock.start()
         if len(plan.prompt_logit_rows) == 0 and not self._sampling.needs_logits(plan.sample_ids):
             sampled = SampledTokens(self._runner.most_likely(plan), logprobs=None)
+            self.step_clock.mark("model")
         else:
             logits = self._runner.run(plan)
+            self.step_clock.mark("model")
             self._prompt_scores.store(plan, logits.prompt)
             sampled = self._sampler.sample(logits.sampled, plan.sample_ids, plan.sample_positions)
         self._prompt_scores.collect(plan)
+        self.step_clock.mark("sampling")
         return sampled
 
     def cancel(self, indices: Iterable[int]) -> None:
@@ -285,6 +324,7 @@ class Engine:
         self._scheduler.stop(request_id)
         self._scheduler.forget(request_id)
         self._answers.drop(request_id)
+        self._repetitions.finish(request_id)
         self._prompt_scores.finish(request_id)
         self._sampling.edit(request_id, None)
         del self._jobs[request_id]
@@ -294,10 +334,16 @@ class Engine:
         for request_id in range(job.first_id, job.first_id + params.n):
             self._jobs[request_id] = job
             self._answers.begin(request_id, params)
+            self._repetitions.begin(request_id, self._repetition_limit(params), params.min_tokens)
             if params.edits_logits:
                 self._sampling.edit(request_id, LogitEdits.of(params, prompt, self._maker.end_ids(params)))
         if params.prompt_logprobs is not None:
             self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
+
+    def _repetition_limit(self, params: SamplingParams) -> int:
+        if params.max_repeated_tokens is not None:
+            return params.max_repeated_tokens
+        return RUNAWAY_TOKENS if self._config.stop_runaways else 0
 
     def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
         outputs = []
@@ -306,7 +352,10 @@ class Engine:
             choice = request_id - job.first_id
             reason = self._scheduler.finish_reason(request_id)
             token_ids = self._scheduler.output_tokens(request_id)
+            if self.recorder is not None:
+                self.recorder.finished(request_id, len(token_ids))
             job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
+            self._repetitions.finish(request_id)
             self._scheduler.forget(request_id)
             if job.request.params.edits_logits:
                 self._sampling.edit(request_id, None)
@@ -327,3 +376,7 @@ class Engine:
     def _prompt_logprobs(self, job: _Job) -> tuple[TokenLogprob | None, ...] | None:
         scores = self._prompt_scores.finish(job.first_id)
         return None if scores is None else (None, *token_logprobs(job.request.prompt_token_ids[1:], scores))
+
+
+def _with(ids: NDArray[np.int32], more: list[int]) -> NDArray[np.int32]:
+    return np.union1d(ids, np.array(more, dtype=np.int32)) if more else np.sort(ids)

@@ -16,9 +16,17 @@ from blendserve.planning import Plan, plan
 from blendserve.resources import ResolvedConfig
 from blendserve.specs import DeviceSpec, ModelSpec
 
-__all__ = ["JobPlanner", "PlannedJob"]
+__all__ = ["JobPlanner", "PlannedJob", "engine_specs"]
 
 _COST_MODEL_BLOCK = 16  # tokens; the performance model counts the KV cache in blocks of so many
+
+
+def engine_specs(model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> tuple[ModelSpec, DeviceSpec]:
+    """The model, of which the engine has read the shape, and the engine's device, which has the engine's KV cache."""
+    model = _model_spec(model_dir, shape, config.dtype.itemsize)
+    kv_tokens = max(config.kv_capacity, _COST_MODEL_BLOCK)
+    kv_bytes = kv_tokens * CostModel(model, config.hardware).kv_bytes_per_token
+    return model, with_kv_memory(config.hardware, kv_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +49,8 @@ class JobPlanner:
     @classmethod
     def of(cls, model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> JobPlanner:
         """For the model in `model_dir`, whose shape the engine has read."""
-        model = _model_spec(model_dir, shape, config.dtype.itemsize)
-        kv_tokens = max(config.kv_capacity, _COST_MODEL_BLOCK)
-        kv_bytes = kv_tokens * CostModel(model, config.hardware).kv_bytes_per_token
-        return cls(model, with_kv_memory(config.hardware, kv_bytes), config.max_batch_tokens, config.seed % 2**64)
+        model, device = engine_specs(model_dir, shape, config)
+        return cls(model, device, config.max_batch_tokens, config.seed % 2**64)
 
     def plan(self, arrivals: Arrivals) -> PlannedJob:
         """Hints are evidence for requests that share a prefix with theirs; lengths that are forced say nothing of

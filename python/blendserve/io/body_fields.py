@@ -35,6 +35,7 @@ _SHARED_FIELDS = frozenset(
         "n",
         "logprobs",
         "ignore_eos",
+        "max_repeated_tokens",
         "expected_output_tokens",
     }
 )

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from blendserve.errors import UserError
 
-__all__ = ["STANDARD_STREAM", "check_metrics_path", "check_new_file", "check_paths", "input_file", "open_input"]
+__all__ = ["STANDARD_STREAM", "check_new_file", "check_paths", "check_side_outputs", "input_file", "open_input"]
 
 STANDARD_STREAM = "-"
 
@@ -63,10 +63,13 @@ def check_paths(input_path: str, output_path: str) -> None:
         check_new_file("output", output_path, {"input": input_path})
 
 
-def check_metrics_path(metrics_path: str, input_path: str, output_path: str) -> None:
-    """Raises `UserError` if closing figures cannot be written to `metrics_path`; creates and changes nothing."""
-    output = {} if output_path == STANDARD_STREAM else {"output": output_path}
-    check_new_file("metrics", metrics_path, {"input": input_path, **output})
+def check_side_outputs(paths: Mapping[str, str | None], input_path: str, output_path: str) -> None:
+    """Raises `UserError` if the files of a job besides its results, by name, cannot be written; changes nothing."""
+    others = {"input": input_path} | ({} if output_path == STANDARD_STREAM else {"output": output_path})
+    for name, path in paths.items():
+        if path is not None:
+            check_new_file(name, path, others)
+            others[name] = path
 
 
 def check_new_file(name: str, path: str, others: Mapping[str, str]) -> None:

@@ -42,6 +42,7 @@ def read_sampling_params(body: JsonObject, url: Url) -> SamplingParams:
         stop=_read_stop(body),
         stop_token_ids=_read_stop_token_ids(body),
         ignore_eos=body.boolean("ignore_eos") or False,
+        max_repeated_tokens=_read_max_repeated_tokens(body),
         logprobs=logprobs,
         prompt_logprobs=(logprobs or 0) if echo and (logprobs is not None or max_tokens == 0) else None,
     )
@@ -71,6 +72,13 @@ def _read_min_tokens(body: JsonObject, max_tokens: int | None) -> int:
     return min_tokens
 
 
+def _read_max_repeated_tokens(body: JsonObject) -> int | None:
+    limit = body.integer("max_repeated_tokens", 0, MAX_INT32)
+    if limit == 1:
+        raise refused(body.path_of("max_repeated_tokens"), 1, "at least 2, or 0 for never")
+    return limit
+
+
 def _read_logit_bias(body: JsonObject) -> dict[int, float]:
     """Ids beyond the vocabulary are found when the model is known."""
     bias = JsonObject(body.path_of("logit_bias"), body.mapping("logit_bias") or {})
@@ -89,13 +97,13 @@ def _read_stop(body: JsonObject) -> tuple[str, ...]:
     if stop is None:
         return ()
     strings = [stop] if isinstance(stop, str) else stop
-    if (
-        not isinstance(strings, list)
-        or len(strings) > _MAX_STOP_STRINGS
-        or not all(isinstance(text, str) and text for text in strings)
-    ):
+    path = body.path_of("stop")
+    if not isinstance(strings, list) or len(strings) > _MAX_STOP_STRINGS or stop == "":
         rule = f"a non-empty string or a list of at most {_MAX_STOP_STRINGS} non-empty strings"
-        raise refused(body.path_of("stop"), stop, rule)
+        raise refused(path, stop, rule)
+    for index, text in enumerate(strings):
+        if not isinstance(text, str) or not text:
+            raise refused(f"{path}[{index}]", text, "a non-empty string")
     return tuple(strings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,27 @@ __all__ = ["Decoder"]
 
 
 class Decoder(Model):
-    """Weights on one device, in one dtype. `forward` changes nothing but the attention backend's KV cache."""
+    """Weights on one device, in one dtype. `forward` changes nothing but the attention backend's KV cache.
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
+    If it streams its layers it reads them from the checkpoint in every pass, and holds one at a time.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        streams_layers: bool = False,
+    ) -> None:
         loader = WeightLoader(config, checkpoint, dtype, device)
         self.config: ModelConfig = config
         self.dtype = dtype
         self.device = device
         self._embedding = loader.embedding()
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).item()
-        self._layers = [loader.layer(index) for index in range(config.num_layers)]
+        self._layers = _StreamedLayers(loader) if streams_layers else list(_StreamedLayers(loader))
         self._final_norm = loader.final_norm()
         self._lm_head = self._embedding if config.tie_word_embeddings else loader.lm_head()
         ropes = {config.rope_of(layer) for layer in range(config.num_layers)}
@@ -86,6 +97,14 @@ class Decoder(Model):
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """In the dtype of the weight: of a norm with an offset it is float32."""
         return F.rms_norm(x.to(weight.dtype), weight.shape, weight, self.config.rms_norm_eps).to(x.dtype)
+
+
+class _StreamedLayers:
+    def __init__(self, loader: WeightLoader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[LayerWeights]:
+        return map(self._loader.layer, range(self._loader.config.num_layers))
 
 
 def _softcapped(logits: torch.Tensor, cap: float) -> torch.Tensor:

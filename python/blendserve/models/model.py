@@ -42,3 +42,7 @@ class Model(ABC):
     ) -> torch.Tensor:
         """In place of `forward`: the ids [M] of the largest logits, lowest id first among equals."""
         return self.forward(token_ids, positions, attention, logit_rows).argmax(dim=-1)
+
+    def reference(self) -> Model:
+        """The same model on a slow and obvious path, which runs with torch_ref attention; itself if it is one."""
+        return self

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from blendserve import _core
 from blendserve.attention.native_cpu import NativeCpuAttention
 from blendserve.models.config import ModelConfig
+from blendserve.models.decoder import Decoder
 from blendserve.models.decoder_weights import LayerWeights, Linear, WeightLoader
 from blendserve.models.model import Model
 from blendserve.models.rotary import inverse_frequencies
@@ -37,6 +38,7 @@ class PackedDecoder(Model):
     ) -> None:
         loader = WeightLoader(config, checkpoint, dtype, torch.device("cpu"))
         self.config: ModelConfig = config
+        self._checkpoint = checkpoint
         self._embedding = None if config.tie_word_embeddings else loader.embedding()
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).item()
         ropes = {config.rope_of(layer) for layer in range(config.num_layers)}
@@ -79,6 +81,10 @@ class PackedDecoder(Model):
         """The arg-max is taken block by block: the logits are never written."""
         hidden = self._hidden(token_ids, attention)
         return torch.from_numpy(self._head.most_likely(hidden, logit_rows.int().numpy()))
+
+    def reference(self) -> Model:
+        """In float32, as the checkpoint has the weights; read again, layer by layer, when it runs."""
+        return Decoder(self.config, self._checkpoint, torch.float32, torch.device("cpu"), streams_layers=True)
 
     def _hidden(self, token_ids: torch.Tensor, attention: AttentionBackend) -> NDArray[np.float32]:
         """The states [T, hidden_size] behind the last layer."""

@@ -14,6 +14,7 @@ import transformers
 
 from blendserve.attention.base import AttentionBackend
 from blendserve.errors import ModelError
+from blendserve.models.finite import require_finite
 from blendserve.models.layer_attention import LayerAttention, with_attention
 from blendserve.models.model import Model
 from blendserve.models.paged_check import paged_logits_error
@@ -129,6 +130,8 @@ def _load(model_dir: Path, dtype: torch.dtype) -> Any:
         )
     if loaded["missing_keys"]:
         raise ModelError(f"{model_dir} has no tensor {sorted(loaded['missing_keys'])[0]!r}")
+    for name, parameter in model.named_parameters():
+        require_finite(parameter, parameter, name, model_dir)
     return model.eval()
 
 

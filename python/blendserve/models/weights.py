@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from blendserve.errors import ModelError
+from blendserve.models.finite import require_finite
 from blendserve.models.json_fields import JsonFields
 
 __all__ = ["Checkpoint"]
@@ -56,6 +57,7 @@ class Checkpoint:
                 f"{path}: tensor {name!r} has dtype {tensor.dtype}; unquantized floating point weights are expected"
             )
         destination.copy_(tensor)
+        require_finite(destination, tensor, name, path)
 
 
 def _open(path: Path) -> Any:

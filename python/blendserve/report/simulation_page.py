@@ -2,56 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
-
-from blendserve.report.html_chart import CHART_STYLE
+from blendserve.report.page import Bar, facts, note, page, section, table
 from blendserve.report.simulation_charts import RunCharts
 from blendserve.report.units import duration
 from blendserve.simulation import SimulatedRun, SimulationReport, verdict
 
 __all__ = ["simulation_page"]
-
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --paper: #fff; --card: #f7f7f5; --ink: #1c1c1c; --soft: #5c5c5c; --grid: #d9d9d6;
-  --compute: #d55e00; --memory: #0072b2; --plain: #6b6b6b;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #15171a; --card: #1d2024; --ink: #ececec; --soft: #a8a8a8; --grid: #3a3e44;
-    --compute: #f08c3c; --memory: #56b4e9; --plain: #a9adb3;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 75rem; padding: 1.5rem clamp(.8rem, 3vw, 2rem) 3rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.45rem; line-height: 1.25; margin: 0 0 .3rem; }
-h2 { font-size: 1.1rem; margin: 0 0 .8rem; }
-h2 small { font-weight: 400; color: var(--soft); font-size: .9rem; }
-.verdict { font-size: 1.1rem; margin: .2rem 0 1.2rem; }
-.note { color: var(--soft); font-size: .85rem; max-width: 62rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem 1.2rem;
-  margin: 0 0 1.4rem; }
-dt { color: var(--soft); font-size: .8rem; }
-dd { margin: 0; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; margin-bottom: .6rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .7rem; white-space: nowrap; border-bottom: 1px solid var(--grid); }
-th { white-space: normal; font-size: .8rem; color: var(--soft); font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0;
-  background: var(--paper); }
-tr.best td { font-weight: 600; }
-td.bar { min-width: 9rem; }
-td.bar div { height: .45rem; background: var(--grid); border-radius: .2rem; overflow: hidden; }
-td.bar div i { display: block; height: 100%; background: var(--plain); }
-tr.best td.bar div i { background: var(--ink); }
-section { background: var(--card); border-radius: .5rem; padding: 1rem clamp(.7rem, 2vw, 1.2rem); margin-top: 1.2rem; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); gap: 1.1rem 1.6rem;
-  margin-top: 1.1rem; }
-.row .name { flex-basis: 100%; }
-.row figcaption { min-height: 3rem; align-content: start; }
-"""
 
 _HOW_TO_READ = (
     "A step runs matrix products (compute) and reads the KV cache for decoding (memory); overlapped, it takes about as "
@@ -65,14 +21,8 @@ def simulation_page(report: SimulationReport) -> str:
     settings, workload = report.settings, report.workload
     title = f"{workload.num_requests:,} requests, {settings['model']} on {_hardware(report)}"
     charts = RunCharts.of(report)
-    sections = "".join(f"<section>{_heading(report, run)}{charts.html(run)}</section>" for run in report.runs)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}{CHART_STYLE}</style></head><body>"
-        f'<h1>{escape(title)}</h1><p class="verdict">{escape(verdict(report))}</p>'
-        f"{_facts(report)}{_table(report)}{_notes(report)}{sections}</body></html>\n"
-    )
+    sections = "".join(section(_name(report, run), _detail(run), charts.html(run)) for run in report.runs)
+    return page(title, verdict(report), f"{_facts(report)}{_table(report)}{_notes(report)}{sections}")
 
 
 def _hardware(report: SimulationReport) -> str:
@@ -89,7 +39,7 @@ def _facts(report: SimulationReport) -> str:
         "hinted": f"hints, {samples}",
         "known": "all known",
     }
-    facts = {
+    values = {
         "Prompt tokens": f"{workload.prompt_tokens:,}",
         "Output tokens": f"{workload.output_tokens:,}",
         "Output lengths": told[settings["lengths"]],
@@ -100,8 +50,7 @@ def _facts(report: SimulationReport) -> str:
         "Practical optimum": duration(bound.practical_s),
         "KV cache" + (" of a replica" if settings["dp"] > 1 else ""): f"{report.kv_capacity_tokens:,} tokens",
     }
-    entries = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    return f"<dl>{entries}</dl>"
+    return facts(values)
 
 
 def _table(report: SimulationReport) -> str:
@@ -110,25 +59,22 @@ def _table(report: SimulationReport) -> str:
         "Schedule", "Time", f"Speed-up over {_name(report, first)}", "Of the practical optimum", "", "Tokens/s",
         "Sharing kept", "Preemptions",
     ]  # fmt: skip
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    best = min(run.total_s for run in report.runs)
-    rows = "".join(_row(report, run, first, is_best=run.total_s == best) for run in report.runs)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    best_s = min(run.total_s for run in report.runs)
+    rows = [_row(report, run, first) for run in report.runs]
+    return table(names, rows, is_best=[run.total_s == best_s for run in report.runs])
 
 
-def _row(report: SimulationReport, run: SimulatedRun, first: SimulatedRun, *, is_best: bool) -> str:
-    share = f"{run.practical_optimal_fraction:.1%}"
-    cells = [
-        f"<td>{escape(_name(report, run))}</td>",
-        f"<td>{duration(run.total_s)}</td>",
-        f"<td>{first.total_s / run.total_s:.2f}x</td>",
-        f"<td>{share}</td>",
-        f'<td class="bar"><div><i style="width: {share}"></i></div></td>',
-        f"<td>{run.throughput_tok_s:,.0f}</td>",
-        f"<td>{run.sharing_fraction_of_optimal:.1%}</td>",
-        f"<td>{run.preemptions:,}</td>",
+def _row(report: SimulationReport, run: SimulatedRun, first: SimulatedRun) -> list[str | Bar]:
+    return [
+        _name(report, run),
+        duration(run.total_s),
+        f"{first.total_s / run.total_s:.2f}x",
+        f"{run.practical_optimal_fraction:.1%}",
+        Bar(run.practical_optimal_fraction),
+        f"{run.throughput_tok_s:,.0f}",
+        f"{run.sharing_fraction_of_optimal:.1%}",
+        f"{run.preemptions:,}",
     ]
-    return f"<tr{' class=best' if is_best else ''}>{''.join(cells)}</tr>"
 
 
 def _name(report: SimulationReport, run: SimulatedRun) -> str:
@@ -150,11 +96,10 @@ def _notes(report: SimulationReport) -> str:
     if report.settings["dp"] > 1:
         notes.append("The charts show the slowest replica of each run.")
     notes.append(f"Simulated by blendserve {report.settings['version']}, seed {report.settings['seed']}.")
-    return f'<p class="note">{escape(" ".join(notes))}</p>'
+    return note(notes)
 
 
-def _heading(report: SimulationReport, run: SimulatedRun) -> str:
+def _detail(run: SimulatedRun) -> str:
     return (
-        f"<h2>{escape(_name(report, run))} <small>{duration(run.total_s)}, "
-        f"{run.practical_optimal_fraction:.1%} of the practical optimum, {run.steps:,} steps</small></h2>"
+        f"{duration(run.total_s)}, {run.practical_optimal_fraction:.1%} of the practical optimum, {run.steps:,} steps"
     )

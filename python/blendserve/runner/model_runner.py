@@ -49,6 +49,10 @@ class ModelRunner:
         self._attention = create_backend(config.attention, spec)
 
     @property
+    def model(self) -> Model:
+        return self._model
+
+    @property
     def model_config(self) -> ModelShape:
         return self._model.config
 

@@ -36,7 +36,8 @@ class LogprobRows:
         """Of those of the M rows for which `keeps` is true."""
         places = np.cumsum(keeps, dtype=np.int32) - 1
         kept = keeps[self.rows]
-        columns = Logprobs(*(column[kept] for column in self.columns))
+        chosen, top_ids, top_logprobs = self.columns
+        columns = Logprobs(chosen[kept], top_ids[kept], top_logprobs[kept])
         return LogprobRows(places[self.rows[kept]], self.num_top[kept], columns)
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 __all__ = ["BoundFigures", "SimulatedRun", "SimulationReport", "Timeline", "WorkloadFigures"]
 
 Timeline = dict[str, NDArray[np.float64]]
-"""Stretches of a run as columns: duration_s, compute_s, memory_s, steps, prompt_tokens, cached_tokens, output_tokens;
-running requests times seconds, running_s; tokens of KV cache times seconds, held_tokens_s, and those of the memory
-side, memory_tokens_s."""
+"""Stretches of a run as columns: duration_s; predicted_s, compute_s and memory_s by the performance model; steps,
+prompt_tokens, cached_tokens, output_tokens, preemptions; running requests times seconds, running_s; tokens of KV cache
+times seconds, held_tokens_s, and those of the memory side, memory_tokens_s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

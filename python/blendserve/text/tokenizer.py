@@ -74,6 +74,15 @@ class Tokenizer:
         """Number of tokens, added ones included; the model's may be larger."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def has_chat_template(self) -> bool:
+        return self._pretrained.chat_template is not None
+
+    def token_id(self, token: str) -> int | None:
+        """Of a token by its exact text; None if the vocabulary lacks it."""
+        token_id: int | None = self._backend.token_to_id(token)
+        return token_id
+
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Special tokens are those the tokenizer puts around a plain prompt, such as a first <s>.
 
@@ -105,7 +114,7 @@ class Tokenizer:
 
     def render_chat(self, messages: Sequence[Mapping[str, Any]], template_kwargs: Mapping[str, Any]) -> str:
         """The text that `encode_chat` encodes, special tokens written out; raises as it does."""
-        if self._pretrained.chat_template is None:
+        if not self.has_chat_template:
             raise RequestError(
                 "the model has no chat template; send the prompt as text to /v1/completions",
                 code="no_chat_template",

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "policy/baseline_policy.h"
+#include "sim/run_recorder.h"
 #include "sim/simulated_executor.h"
 
 using namespace blendserve;
@@ -56,7 +57,30 @@ TEST_CASE("a timeline holds all of a run in few bins") {
   CHECK(all.num_steps == 1000);
   CHECK(all.num_output_tokens == 1000);
   CHECK(all.duration_s == Approx(run.total_s));
+  CHECK(all.predicted_s == Approx(run.total_s));
   CHECK(all.memory_s == Approx(run.memory_s));
+}
+
+TEST_CASE("a recorded run may have several schedulers, each with counts of its own") {
+  RunRecorder recorder(8);
+  const std::vector<std::int32_t> lens{2};
+  SimulatedExecutor executor(lens);
+  for (int i = 0; i < 3; ++i) {
+    StepScheduler scheduler({.num_blocks = 10}, std::make_unique<BaselinePolicy>(StaticOrder::kFcfs, 0));
+    const std::vector<LengthLimits> limits{{2, 0}};
+    scheduler.add_requests(Workload::from_prompts({{1, 2, 3}}), limits);
+    while (const auto plan = scheduler.schedule()) {
+      scheduler.update(*plan, executor.run(*plan));
+      recorder.add(scheduler, *plan, {.compute_s = 1, .memory_s = 2, .total_s = 3}, 4);
+    }
+  }
+  TimelineBin all;
+  for (const TimelineBin& bin : recorder.bins()) all += bin;
+  CHECK(all.num_steps == 6);
+  CHECK(all.num_prompt_tokens == 9);
+  CHECK(all.num_output_tokens == 6);
+  CHECK(all.duration_s == 24);
+  CHECK(all.predicted_s == 18);
 }
 
 TEST_CASE("every request needs an output length of at least 1") {

@@ -146,7 +146,7 @@ BAD_ROWS: dict[str, tuple[bytes, str, str]] = {
     "an empty stop string": (
         completion("empty stop", stop=[""]),
         "invalid_request",
-        r"body\.stop is a list of 1 items",
+        r"body\.stop\[0\] is \"\"; it must be a non-empty string",
     ),
     "tools": (chat("tools", tools=[{"type": "function"}]), "unsupported", r"body\.tools is a list .*leave it out"),
     "a JSON schema": (

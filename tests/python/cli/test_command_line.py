@@ -11,8 +11,8 @@ from batch_jobs import invoke, start, wait
 OPTIONS = {
     "--input", "--output", "--model", "--schedule", "--device", "--hardware", "--dtype", "--weight-dtype",
     "--attention", "--max-batch-tokens", "--max-batch-requests",
-    "--kv-memory", "--seed", "--async-scheduling", "--no-async-scheduling", "--resume", "--no-resume", "--window",
-    "--metrics", "--help",
+    "--kv-memory", "--seed", "--stop-runaways", "--async-scheduling", "--no-async-scheduling",
+    "--resume", "--no-resume", "--window", "--self-check", "--no-self-check", "--metrics", "--report", "--help",
 }  # fmt: skip
 
 PLAN_OPTIONS = {

@@ -263,10 +263,10 @@ def test_the_summary_shows_the_figures(measured: tuple[Job, dict[str, Any], Ende
     assert re.fullmatch(
         r"rows           6 answered, 1 failed\n"
         r"prompt tokens  306, 78\.4% of them from the prefix cache\n"
-        r"prefix cache   240 tokens shared while being computed, 0 blocks evicted\n"
+        r"prefix cache   240 tokens shared while being computed, 0 blocks evicted, 3 blocks that nobody waits for\n"
         r"output tokens  33\n"
         r"throughput     [\d,]+ tokens/s \(input and output\)\n"
-        r"time           \d+\.\d s in 8 steps, after \d+\.\d s of set-up\n"
+        r"time           \d+\.\d s in 8 steps, after \d+\.\d s of set-up; \d+\.\d s of planning\n"
         r"preemptions    0, 0 tokens computed again\n"
         rf"results        {re.escape(str(job.output))}\n",
         summary,

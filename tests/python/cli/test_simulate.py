@@ -68,6 +68,11 @@ def test_progress_goes_to_stderr(trace: Path) -> None:
     assert log.splitlines() == ["reading ...", "planning ...", "simulating dfs, overlapped (1 of 1) ..."]
 
 
+def test_all_schedules_are_run_once_each(trace: Path, tmp_path: Path) -> None:
+    figures = figures_of(tmp_path, "--trace", trace, "--schedule", "random", "--schedule", "all")
+    assert [run["schedule"] for run in figures["runs"]] == ["random", "blend", "paper", "dfs", "fcfs"]
+
+
 def test_the_json_follows_the_options(trace: Path, tmp_path: Path) -> None:
     options = ["--schedule", "random", "--schedule", "blend", "--execution", "both", "--lengths", "known", "--dp", 2]
     options += ["--seed", 5, "--sample-rate", 0.2, "--max-batch-tokens", 512, "--kv-memory", "8GiB", "--tp", 2]

@@ -75,6 +75,7 @@ def engine_of(*, fails: Callable[[], bool] = lambda: False, **settings: Any) -> 
             "seed": 0,
             "hardware": DeviceSpec.named("cpu"),
             "async_scheduling": False,
+            "stop_runaways": False,
             **settings,
         }
     )

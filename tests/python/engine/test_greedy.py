@@ -79,7 +79,7 @@ def assert_all_blocks_are_back(llm: LLM) -> None:
 
 
 def test_answers_equal_transformers_in_one_step_and_again_from_the_cache(case: Case) -> None:
-    llm = case.llm(kv_tokens=4096, max_batch_tokens=4096)
+    llm = case.llm(kv_tokens=4096, max_batch_tokens=4096, schedule="dfs")
     first, second = llm.generate(PROMPTS, GREEDY), llm.generate(PROMPTS, GREEDY)
     assert_same_answers(first, case.references)
     assert_same_answers(second, case.references)

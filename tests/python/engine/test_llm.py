@@ -153,7 +153,7 @@ def test_a_bad_conversation_is_named(llm: LLM) -> None:
     good = [{"role": "user", "content": "fox"}]
     with pytest.raises(RequestError, match=r"conversations\[1\]: .* unknown role nobody"):
         llm.chat([good, [{"role": "nobody", "content": "fox"}]])
-    with pytest.raises(UserError, match=r"conversations\[0\] is not a list of messages"):
+    with pytest.raises(UserError, match=r"conversations\[0\] is .*; one conversation alone is given as \[messages\]"):
         llm.chat(good)  # type: ignore[arg-type]  # one conversation, not a list of them
 
 

@@ -133,3 +133,34 @@ def test_the_vocabulary_of_the_config_must_be_that_of_the_weights(model_dir: Pat
     edit_json(model_dir / "config.json", lambda values: values.update(vocab_size=500))
     with pytest.raises(ModelError, match=rf"has shape \[{VOCAB_SIZE}, 64\], but config.json asks for \[500, 64\]"):
         load(model_dir)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_weight_that_is_not_finite_is_named(model_dir: Path, value: float) -> None:
+    path = edit_weights(model_dir, lambda tensors: tensors[K_PROJ][3, 4:6].fill_(value))
+    with pytest.raises(ModelError) as caught:
+        load(model_dir)
+    message = (
+        f"{path}: tensor '{K_PROJ}' has NaN or infinite values, 2 of 1024: the file is broken; fetch or convert it"
+    )
+    assert message in str(caught.value)
+
+
+def test_infinities_that_cancel_are_found(model_dir: Path) -> None:
+    edit_weights(model_dir, lambda tensors: tensors[NORM][:2].copy_(torch.tensor([float("inf"), float("-inf")])))
+    with pytest.raises(ModelError, match="has NaN or infinite values"):
+        load(model_dir)
+
+
+def test_large_weights_whose_sum_overflows_are_fine(model_dir: Path) -> None:
+    edit_weights(model_dir, lambda tensors: tensors[K_PROJ].fill_(1e38))
+    load(model_dir)
+
+
+def test_a_weight_too_large_for_the_dtype_is_named(model_dir: Path) -> None:
+    path = edit_weights(model_dir, lambda tensors: tensors[K_PROJ].fill_(1e6))
+    with pytest.raises(ModelError) as caught:
+        Checkpoint(model_dir).read_into(torch.empty(16, 64, dtype=torch.float16), K_PROJ)
+    assert str(caught.value) == (
+        f"{path}: tensor '{K_PROJ}' has values that float16 can't hold; choose --dtype bfloat16"
+    )
