@@ -23,7 +23,7 @@ _NUM_REQUESTS, _PROMPT_LEN, _OUTPUT_LEN = 64, 16, 64
 def host_step_s(config: ModelConfig) -> float:
     """Seconds of the engine's steps of 64 greedy requests, in a model of the family that takes next to no time."""
     decoder = tiny_decoder(config)
-    settings = resolve(EngineConfig(device="cpu", kv_memory="16MiB"), decoder.config)
+    settings = resolve(EngineConfig(schedule="dfs", device="cpu", kv_memory="16MiB"), decoder.config)
     engine = Engine(ModelRunner(decoder, settings), settings, (), decode=None)
     prompt = np.zeros(_PROMPT_LEN, np.int32)
     params = SamplingParams(temperature=0.0, max_tokens=_OUTPUT_LEN)

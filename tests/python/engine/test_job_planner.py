@@ -92,7 +92,8 @@ def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
 
 def test_the_device_that_is_named_takes_the_place_of_the_data_sheet(tmp_path: Path) -> None:
     llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", hardware="l4-24gb")
-    assert JobPlanner.of(tmp_path, llm.config).device == with_kv_memory(DeviceSpec.named("l4-24gb"), 2**20)
+    planner = JobPlanner.of(tmp_path, llm.model_config, llm.config)
+    assert planner.device == with_kv_memory(DeviceSpec.named("l4-24gb"), 2**20)
     with pytest.raises(UserError, match='hardware abacus: no device is named "abacus"'):
         LLM(tmp_path, device="cpu", hardware="abacus")
 
