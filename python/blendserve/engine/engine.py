@@ -161,18 +161,19 @@ class Engine:
         following = self._scheduler.schedule() if self._config.async_scheduling else None
         self.clock.mark("schedule")
         sample_ids, sampled, finished = self._finish_step(plan)
-        if self._config.async_scheduling:
+        if self._scheduler.num_unfinished > 0 and self._config.async_scheduling:
             self._start_next(following)
-            self.clock.mark("schedule")
+        elif following is not None:  # whoever it is for has ended
+            self._scheduler.abort_step(following)
+        self.clock.mark("schedule")
         outputs = self._answer(sample_ids, sampled, finished)
         self.clock.mark("answers")
         return self._take_settled() + outputs
 
     def _start_next(self, plan: StepPlan | None) -> None:
-        """Start the step that was planned ahead, else the next one; windows start while no step runs."""
-        if plan is not None and self._scheduler.num_unfinished == 0:  # whoever it is for has ended
-            self._scheduler.abort_step(plan)
-            plan = None
+        """Start the step that was planned ahead, else the next one. Windows start while no step runs; one with a
+        scheduler of its own when besides all answers of the last one are taken.
+        """
         self._start_due_windows()
         self._ended = _NOBODY
         plan = plan or self._scheduler.schedule()

@@ -121,3 +121,20 @@ def test_a_request_is_not_taken_for_one_that_another_scheduler_has_ended(model_d
     first, second = (llm.generate(PROMPTS[0], params)[0] for _ in range(2))
     assert first.outputs == second.outputs
     assert len(second.logprobs or ()) == 4
+
+
+@pytest.mark.parametrize("schedule", ["dfs", "blend", "paper"])
+def test_windows_that_wait_for_one_another_are_answered_with_a_step_in_flight(model_dir: Path, schedule: str) -> None:
+    expected = run_together(load(model_dir, schedule="fcfs"), 1)
+    engine_settings: dict[str, Any] = {"schedule": schedule, "max_batch_requests": 4, "async_scheduling": True}
+    answers = run_together(load(model_dir, **engine_settings), 3)
+    assert answers == {12 * window + index: answer for window in range(3) for index, answer in expected.items()}
+
+
+def run_together(llm: LLM, num_windows: int) -> dict[int, tuple[int, ...]]:
+    for _ in range(num_windows):
+        llm.engine.add(requests(PROMPTS))
+    answers = {}
+    while (outputs := llm.engine.step()) is not None:
+        answers.update({output.index: output.token_ids for output in outputs})
+    return answers
