@@ -35,7 +35,7 @@ class ThreadPool {
     std::int64_t num_tasks;
     std::atomic<std::int64_t> next{0};
     std::exception_ptr error = nullptr;
-    int num_helping = 0;
+    std::atomic<int> num_helping{0};
   };
 
   void start(int num_threads);
@@ -44,10 +44,11 @@ class ThreadPool {
   void run_tasks(Loop& loop);
 
   std::atomic<int> num_threads_{1};
+  int num_spins_ = 0;  // looks for the next loop, or for the end of this one, before a thread sleeps
   std::vector<std::thread> workers_;
   std::mutex call_mutex_;  // held for a whole loop or resize
 
-  std::mutex mutex_;  // guards loop_, stopping_, and error and num_helping of the loop
+  std::mutex mutex_;  // guards loop_, stopping_, error of the loop, and changes of num_helping
   std::condition_variable helpers_done_;
   Loop* loop_ = nullptr;  // open for workers to join
   bool stopping_ = false;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cpu/gemm_worker.h"
+#include "kernels/cpu/row_kernels.h"
 
 namespace blendserve::cpu {
 
@@ -45,12 +46,16 @@ struct Tile {
   std::int32_t num_rows;
   std::int64_t first_output;
   std::int64_t num_outputs;
-  float* values;  // [num_rows, kPanelWidth]
+  PanelSums values;  // [num_rows, num_outputs]
 };
+
+PanelSums out_of(const GemmParams& params, const Tile& tile) {
+  return {params.out + tile.first_row * params.out_stride + tile.first_output, params.out_stride};
+}
 
 void scale_and_add_bias(const Tile& tile, const float* scales, const float* bias) {
   for (std::int32_t r = 0; r < tile.num_rows; ++r) {
-    float* values = tile.values + r * kPanelWidth;
+    float* values = tile.values.row(r);
     for (std::int64_t c = 0; scales != nullptr && c < tile.num_outputs; ++c) {
       values[c] *= scales[tile.first_output + c];
     }
@@ -61,19 +66,20 @@ void scale_and_add_bias(const Tile& tile, const float* scales, const float* bias
 }
 
 // Calls finish(tile) for every tile of a · weights^T + bias, from all threads; those of a group from left to right.
+// A tile that nothing is added to is computed where it belongs in `out`, and not passed on.
 template <class Finish>
-void for_each_tile(const float* a, std::int64_t a_stride, const PackedMatrix& weights, const float* bias,
-                   const Tasks& tasks, ThreadPool& pool, const Finish& finish) {
+void for_each_tile(const GemmParams& params, const Tasks& tasks, ThreadPool& pool, const Finish& finish) {
+  const PackedMatrix& weights = *params.weights;
   std::atomic<std::int64_t> next{0};
   pool.parallel_for(std::min<std::int64_t>(pool.num_threads(), tasks.num_tasks), [&](std::int64_t) {
     GemmWorker& worker = GemmWorker::local();
-    Tile tile{.group = 0, .first_row = -1, .num_rows = 0, .first_output = 0, .num_outputs = 0, .values = nullptr};
+    Tile tile{.group = 0, .first_row = -1, .num_rows = 0, .first_output = 0, .num_outputs = 0, .values = {}};
     for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks.num_tasks;) {
       const auto first_row = static_cast<std::int32_t>(task / tasks.num_groups) * tasks.rows_each;
       if (first_row != tile.first_row) {
         tile.first_row = first_row;
         tile.num_rows = std::min(tasks.rows_each, tasks.num_rows - first_row);
-        worker.load_rows(a + first_row * a_stride, a_stride, tile.num_rows, weights.num_inputs());
+        worker.load_rows(params.a + first_row * params.a_stride, params.a_stride, tile.num_rows, weights.num_inputs());
       }
       tile.group = task % tasks.num_groups;
       const std::int64_t first_panel = tile.group * tasks.panels_each;
@@ -81,9 +87,13 @@ void for_each_tile(const float* a, std::int64_t a_stride, const PackedMatrix& we
       for (std::int64_t panel = first_panel; panel < end_panel; ++panel) {
         tile.first_output = panel * kPanelWidth;
         tile.num_outputs = std::min(kPanelWidth, weights.num_outputs() - tile.first_output);
-        tile.values = worker.multiply(weights, panel);
-        scale_and_add_bias(tile, weights.scales(), bias);
-        finish(tile);
+        const bool in_place = params.out != nullptr && !params.accumulate && tile.num_outputs == kPanelWidth;
+        tile.values = in_place ? out_of(params, tile) : worker.sums();
+        worker.multiply(weights, panel, tile.values);
+        scale_and_add_bias(tile, weights.scales(), params.bias);
+        if (!in_place) {
+          finish(tile);
+        }
       }
     }
   });
@@ -95,11 +105,10 @@ struct Best {
   std::int32_t output = 0;
 
   void update(const float* values, std::int64_t num_outputs, std::int64_t first_output) {
-    bool any_larger = false;  // a loop without branches: larger ones are rare
-    for (std::int64_t c = 0; c < num_outputs; ++c) {
-      any_larger |= !(values[c] <= value);
+    if (!row_kernels().any_above(values, value, num_outputs)) {  // larger ones are rare
+      return;
     }
-    for (std::int64_t c = 0; any_larger && c < num_outputs; ++c) {
+    for (std::int64_t c = 0; c < num_outputs; ++c) {
       if (is_larger(values[c], value)) {
         *this = {values[c], static_cast<std::int32_t>(first_output + c)};
       }
@@ -111,10 +120,10 @@ struct Best {
 
 void gemm(const GemmParams& params, ThreadPool& pool) {
   const Tasks tasks(params.num_rows, *params.weights, pool.num_threads());
-  for_each_tile(params.a, params.a_stride, *params.weights, params.bias, tasks, pool, [&](const Tile& tile) {
+  for_each_tile(params, tasks, pool, [&](const Tile& tile) {
     for (std::int32_t r = 0; r < tile.num_rows; ++r) {
-      const float* values = tile.values + r * kPanelWidth;
-      float* out = params.out + (tile.first_row + r) * params.out_stride + tile.first_output;
+      const float* values = tile.values.row(r);
+      float* out = out_of(params, tile).row(r);
       if (params.accumulate) {
         std::transform(values, values + tile.num_outputs, out, out, std::plus<>());
       } else {
@@ -128,10 +137,11 @@ void gemm_argmax(const float* a, std::int64_t a_stride, std::int32_t num_rows, c
                  const float* bias, std::int32_t* best, ThreadPool& pool) {
   const Tasks tasks(num_rows, weights, pool.num_threads());
   std::vector<Best> best_of_groups(static_cast<std::size_t>(tasks.num_groups * num_rows));
-  for_each_tile(a, a_stride, weights, bias, tasks, pool, [&](const Tile& tile) {
+  const GemmParams params{.a = a, .a_stride = a_stride, .num_rows = num_rows, .weights = &weights, .bias = bias};
+  for_each_tile(params, tasks, pool, [&](const Tile& tile) {
     Best* rows = best_of_groups.data() + tile.group * num_rows + tile.first_row;
     for (std::int32_t r = 0; r < tile.num_rows; ++r) {
-      rows[r].update(tile.values + r * kPanelWidth, tile.num_outputs, tile.first_output);
+      rows[r].update(tile.values.row(r), tile.num_outputs, tile.first_output);
     }
   });
   for (std::int32_t row = 0; row < num_rows; ++row) {

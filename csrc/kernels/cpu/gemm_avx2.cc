@@ -4,6 +4,6 @@
 
 namespace blendserve::cpu {
 
-void multiply_panel_avx2(const PanelBlock& block, float* sums) { simd::multiply_panel<Avx2>(block, sums); }
+void multiply_panel_avx2(const PanelBlock& block, PanelSums sums) { simd::multiply_panel<Avx2>(block, sums); }
 
 }  // namespace blendserve::cpu

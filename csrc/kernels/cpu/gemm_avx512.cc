@@ -12,6 +12,6 @@ struct Vector : Avx512 {
 
 }  // namespace
 
-void multiply_panel_avx512(const PanelBlock& block, float* sums) { simd::multiply_panel<Vector>(block, sums); }
+void multiply_panel_avx512(const PanelBlock& block, PanelSums sums) { simd::multiply_panel<Vector>(block, sums); }
 
 }  // namespace blendserve::cpu

@@ -23,10 +23,18 @@ struct PanelBlock {
   bool is_first = true;  // sums start from 0, else from what they are
 };
 
+// Rows of kPanelWidth sums, `stride` apart.
+struct PanelSums {
+  float* first = nullptr;
+  std::int64_t stride = 0;
+
+  [[gnu::always_inline]] float* row(std::int64_t r) const { return first + r * stride; }
+};
+
 // Twins, equal bit for bit. sums [num_rows, kPanelWidth] (+)= a · weights, each one chain of fused multiply-adds with
-// rising inputs. sums and scratch start on a cache line.
-void multiply_panel_scalar(const PanelBlock& block, float* sums);
-void multiply_panel_avx2(const PanelBlock& block, float* sums);
-void multiply_panel_avx512(const PanelBlock& block, float* sums);
+// rising inputs. scratch starts on a cache line.
+void multiply_panel_scalar(const PanelBlock& block, PanelSums sums);
+void multiply_panel_avx2(const PanelBlock& block, PanelSums sums);
+void multiply_panel_avx512(const PanelBlock& block, PanelSums sums);
 
 }  // namespace blendserve::cpu

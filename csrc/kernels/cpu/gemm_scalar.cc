@@ -21,11 +21,11 @@ float weight_at(const PanelBlock& block, std::ptrdiff_t i) {
 
 }  // namespace
 
-void multiply_panel_scalar(const PanelBlock& block, float* sums) {
+void multiply_panel_scalar(const PanelBlock& block, PanelSums sums) {
   for (std::int32_t r = 0; r < block.num_rows; ++r) {
     const float* a = block.a + std::ptrdiff_t{r} * kBlockStride;
     for (std::ptrdiff_t c = 0; c < kPanelWidth; ++c) {
-      float& sum = sums[r * kPanelWidth + c];
+      float& sum = sums.row(r)[c];
       sum = block.is_first ? 0.0F : sum;
       for (std::int32_t k = 0; k < block.block_len; ++k) {
         sum = std::fma(a[k], weight_at(block, k * kPanelWidth + c), sum);

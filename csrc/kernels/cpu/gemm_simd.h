@@ -18,14 +18,14 @@ struct Fetch {
 
 // kRows rows of sums by two vectors, in registers from the first input to the last.
 template <class Vector, int kRows>
-void multiply_rows(const float* a, const float* weights, std::int32_t block_len, float* sums, bool is_first,
+void multiply_rows(const float* a, const float* weights, std::int32_t block_len, PanelSums sums, bool is_first,
                    Fetch fetch) {
   typename Vector::Floats left[kRows];
   typename Vector::Floats right[kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    left[r] = is_first ? Vector::zero() : Vector::load(sums + r * kPanelWidth);
-    right[r] = is_first ? Vector::zero() : Vector::load(sums + r * kPanelWidth + Vector::kLen);
+    left[r] = is_first ? Vector::zero() : Vector::load(sums.row(r));
+    right[r] = is_first ? Vector::zero() : Vector::load(sums.row(r) + Vector::kLen);
   }
   for (std::int32_t k = 0; k < block_len; ++k) {
     __builtin_prefetch(fetch.from, 0, 2);
@@ -42,15 +42,15 @@ void multiply_rows(const float* a, const float* weights, std::int32_t block_len,
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    Vector::store(sums + r * kPanelWidth, left[r]);
-    Vector::store(sums + r * kPanelWidth + Vector::kLen, right[r]);
+    Vector::store(sums.row(r), left[r]);
+    Vector::store(sums.row(r) + Vector::kLen, right[r]);
   }
 }
 
 // The same for a number of rows that is known when it runs.
 template <class Vector, int kMaxRows>
-void multiply_few_rows(std::int32_t num_rows, const float* a, const float* weights, std::int32_t block_len, float* sums,
-                       bool is_first, Fetch fetch) {
+void multiply_few_rows(std::int32_t num_rows, const float* a, const float* weights, std::int32_t block_len,
+                       PanelSums sums, bool is_first, Fetch fetch) {
   if (num_rows == kMaxRows) {
     multiply_rows<Vector, kMaxRows>(a, weights, block_len, sums, is_first, fetch);
   } else if constexpr (kMaxRows > 1) {
@@ -83,7 +83,7 @@ const float* float_weights(const PanelBlock& block) {
 // block of weights that lies behind this one is fetched, a share with each product: fetched at once it would stall the
 // first and leave the memory idle during the others.
 template <class Vector>
-void multiply_panel(const PanelBlock& block, float* sums) {
+void multiply_panel(const PanelBlock& block, PanelSums sums) {
   constexpr std::int32_t kColumns = 2 * Vector::kLen;
   constexpr std::int32_t kColumnParts = kPanelWidth / kColumns;
   static_assert(kColumnParts * kColumns == kPanelWidth);
@@ -97,9 +97,9 @@ void multiply_panel(const PanelBlock& block, float* sums) {
   for (std::int32_t parts_left = num_parts; parts_left > 0; --parts_left) {
     const std::int32_t num_rows = (block.num_rows - row + parts_left - 1) / parts_left;
     for (std::int32_t column = 0; column < kPanelWidth; column += kColumns) {
-      multiply_few_rows<Vector, Vector::kMaxRows>(num_rows, block.a + std::ptrdiff_t{row} * kBlockStride,
-                                                  weights + column, block.block_len, sums + row * kPanelWidth + column,
-                                                  block.is_first, fetch);
+      multiply_few_rows<Vector, Vector::kMaxRows>(
+          num_rows, block.a + std::ptrdiff_t{row} * kBlockStride, weights + column, block.block_len,
+          PanelSums{sums.row(row) + column, sums.stride}, block.is_first, fetch);
       fetch.from += block.block_len * fetch.step;
     }
     row += num_rows;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/gemm_panel.h"
 #include "kernels/cpu/isa.h"
 
 namespace blendserve::cpu {
@@ -15,7 +14,7 @@ void grow(AlignedArray<float>& array, std::int64_t size) {
   }
 }
 
-void multiply_panel(const PanelBlock& block, float* sums) {
+void multiply_panel(const PanelBlock& block, PanelSums sums) {
 #ifdef __x86_64__
   if (active_isa() >= Isa::kAvx512) {
     multiply_panel_avx512(block, sums);
@@ -51,7 +50,7 @@ void GemmWorker::load_rows(const float* a, std::int64_t a_stride, std::int32_t n
   }
 }
 
-float* GemmWorker::multiply(const PackedMatrix& weights, std::int64_t panel) {
+void GemmWorker::multiply(const PackedMatrix& weights, std::int64_t panel, PanelSums sums) {
   const std::int64_t input_bytes = kPanelWidth * element_bytes(weights.dtype());
   for (std::int64_t k = 0; k < weights.num_inputs(); k += kBlockLen) {
     const PanelBlock block{
@@ -62,9 +61,8 @@ float* GemmWorker::multiply(const PackedMatrix& weights, std::int64_t panel) {
         .block_len = static_cast<std::int32_t>(std::min<std::int64_t>(kBlockLen, weights.num_inputs() - k)),
         .dtype = weights.dtype(),
         .is_first = k == 0};
-    multiply_panel(block, sums_.data());
+    multiply_panel(block, sums);
   }
-  return sums_.data();
 }
 
 }  // namespace blendserve::cpu

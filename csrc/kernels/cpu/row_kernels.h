@@ -22,6 +22,9 @@ struct RowKernels {
   // out[i] += x[i]
   void (*add)(float* out, const float* x, std::int64_t n);
 
+  // Whether any x[i] is not <= bound: it is larger, or one of them is NaN.
+  bool (*any_above)(const float* x, float bound, std::int64_t n);
+
   // x[i] = cap · tanh(x[i] / cap)
   void (*softcap)(float* x, float cap, std::int64_t n);
 };

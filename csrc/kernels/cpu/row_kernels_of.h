@@ -90,6 +90,12 @@ struct RowKernelsOf {
     for (std::int64_t i = 0; i < n; ++i) out[i] += x[i];
   }
 
+  static bool any_above(const float* x, float bound, std::int64_t n) {
+    std::int32_t any = 0;  // no branch in the loop: it becomes vectors
+    for (std::int64_t i = 0; i < n; ++i) any |= x[i] <= bound ? 0 : 1;
+    return any != 0;
+  }
+
   // NaN for NaN. The rational function of degrees 13 and 6 of Eigen's tanh for float, as in tanh_simd.h.
   static float tanh(float x) {
     constexpr float kEnd = 7.9053111F;
@@ -114,7 +120,7 @@ struct RowKernelsOf {
     for (std::int64_t i = 0; i < n; ++i) x[i] = cap * tanh(x[i] / cap);
   }
 
-  static constexpr RowKernels kTable{rms_norm, rotate, silu_mul, gelu_tanh_mul, add, softcap};
+  static constexpr RowKernels kTable{rms_norm, rotate, silu_mul, gelu_tanh_mul, add, any_above, softcap};
 };
 
 }  // namespace blendserve::cpu

@@ -105,6 +105,24 @@ TEST_CASE("gates are SiLU and GELU of the whole range of float") {
   }
 }
 
+TEST_CASE("a single value above the bound is seen wherever it is, and so is a NaN") {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::int64_t n : kLens) {
+    const std::vector<float> row(static_cast<std::size_t>(n), 2.0F);
+    on_every_isa(row, [&](const RowKernels& kernels, std::vector<float>& values) {
+      CHECK_FALSE(kernels.any_above(values.data(), 2.0F, n));
+      CHECK(kernels.any_above(values.data(), kNan, n));
+      for (float& value : values) {
+        for (const float above : {2.5F, kNan}) {
+          value = above;
+          CHECK(kernels.any_above(values.data(), 2.0F, n));
+        }
+        value = 2.0F;
+      }
+    });
+  }
+}
+
 TEST_CASE("a softcap is a scaled tanh") {
   const auto row = random_row(6, 577, 200.0F);
   const auto out = on_every_isa(
