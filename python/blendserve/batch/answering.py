@@ -96,6 +96,7 @@ class Answering:
         self._num_requests += len(indices)
         self._work += sum(queued.work for queued in prepared.queued)
         self._share_read = prepared.share_read
+        self._engine.clock.mark("windows")
         return True
 
     def _step(self) -> bool:
