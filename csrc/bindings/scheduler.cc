@@ -259,7 +259,12 @@ void register_scheduler(py::module_& m) {
       .def(
           "update",
           [](StepScheduler& self, const StepPlan& step, const py::array& sampled_tokens) {
-            return copy_of(self.update(step, span_of<Token>(sampled_tokens, "sampled_tokens")));
+            const auto sampled = span_of<Token>(sampled_tokens, "sampled_tokens");
+            const auto update = [&]() -> const std::vector<RequestId>& {
+              const py::gil_scoped_release release;
+              return self.update(step, sampled);
+            };
+            return copy_of(update());
           },
           py::arg("step"), py::arg("sampled_tokens"),
           "The step ran: sampled_tokens int32 [M] are the next tokens of step.sample_ids. Returns the ids of the "

@@ -205,20 +205,13 @@ class Engine:
             [id_ for id_ in finished.tolist() if self._scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
         )
         matched = self._answers.accept(sample_ids, sampled, ended_by_token)
-        self._ended = _with(finished, matched)
-        runaways = self._runaways(sample_ids)
+        ended = _with(finished, matched)
+        runaways = self._repetitions.accept(sample_ids, ended, self._scheduler.output_tokens)
+        self._num_runaways += len(runaways)
         for request_id in matched + runaways:
             self._scheduler.stop(request_id)
-        self._ended = _with(self._ended, runaways)
+        self._ended = _with(ended, runaways)
         return self._collect(self._ended)
-
-    def _runaways(self, sample_ids: NDArray[np.int32]) -> list[int]:
-        if not self._repetitions.is_watching:
-            return []
-        going_on = sample_ids[~np.isin(sample_ids, self._ended)]
-        runaways = self._repetitions.accept(going_on, self._scheduler.output_tokens)
-        self._num_runaways += len(runaways)
-        return runaways
 
     def _settle(self) -> None:
         """Wait for the step that runs in the background."""

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import build_llama
 
+NOBODY = np.array([], np.int32)
+
 
 def is_runaway(tokens: list[int], limit: int) -> bool:
     """The rule of docs/metrics.md."""
@@ -34,7 +36,7 @@ def watched_len(tokens: list[int], limit: int, min_tokens: int) -> int | None:
     watch.begin(3, limit, min_tokens)
     for length in range(1, len(tokens) + 1):
         answer = np.array(tokens[:length], np.int32)
-        if watch.accept(np.array([0, 3, 9], np.int32), {3: answer}.__getitem__) == [3]:
+        if watch.accept(np.array([0, 3, 9], np.int32), NOBODY, {3: answer}.__getitem__) == [3]:
             return length
     return None
 
@@ -77,7 +79,7 @@ def test_only_what_may_be_a_runaway_is_looked_at() -> None:
             looks.append((request_id, length))
             return tokens[:length]
 
-        assert watch.accept(np.array([0], np.int32), seen) == []
+        assert watch.accept(np.array([0], np.int32), NOBODY, seen) == []
     assert looks == [(0, 256), (0, 448), (0, 640), (0, 832)]
 
 
@@ -88,8 +90,8 @@ def test_a_request_that_ended_is_forgotten() -> None:
     watch.finish(0)
     watch.finish(5)
     same = np.array([7, 7], np.int32)
-    assert watch.accept(np.array([0, 1], np.int32), lambda _: same) == []
-    assert watch.accept(np.array([0, 1], np.int32), lambda _: same) == [1]
+    assert watch.accept(np.array([0, 1], np.int32), NOBODY, lambda _: same) == []
+    assert watch.accept(np.array([0, 1], np.int32), NOBODY, lambda _: same) == [1]
 
 
 def test_the_repeated_length_is_that_of_the_best_cycle() -> None:
