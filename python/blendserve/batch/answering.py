@@ -79,7 +79,6 @@ class Answering:
         """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
         self._engine.clock.start()
         while self._add_next(windows):
-            self._engine.clock.mark("windows")
             while (self._engine.has_waiting or not windows.is_ready) and self._step():
                 pass
         while self._step():
@@ -88,6 +87,7 @@ class Answering:
     def _add_next(self, windows: OneAhead[PreparedWindow]) -> bool:
         """False when there is no window left."""
         prepared = next(windows, None)
+        self._engine.clock.mark("windows")
         if prepared is None:
             return False
         self._tally.failed(prepared.errors)

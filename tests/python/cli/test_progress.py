@@ -85,5 +85,5 @@ def test_tokenizing_shows_rows_and_speed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_job_that_is_not_on_a_terminal_names_its_phases(job: Job) -> None:
     job.write(completion("a"))
-    phases = ["reading requests ...", "tokenizing ...", "loading the model ...", "answering ..."]
-    assert job.run().log.splitlines()[:4] == phases
+    phases = ["reading requests ...", "tokenizing ...", "loading the model ...", "planning ...", "answering ..."]
+    assert job.run().log.splitlines()[:5] == phases
