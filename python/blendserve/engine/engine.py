@@ -319,9 +319,8 @@ class Engine:
         self._scheduler.forget(request_id)
         self._answers.drop(request_id)
         self._repetitions.finish(request_id)
-        self._prompt_scores.finish(request_id)
+        self._prompt_scores.finish(self._jobs.pop(request_id).first_id)
         self._sampling.edit(request_id, None)
-        del self._jobs[request_id]
 
     def _begin(self, job: _Job) -> None:
         prompt, params = job.request.prompt_token_ids, job.request.params

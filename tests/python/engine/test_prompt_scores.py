@@ -186,3 +186,16 @@ def test_a_cancelled_request_leaves_nothing_behind() -> None:
     assert engine.step() is None
     (output,) = run(engine, requests_of([prompt], [SCORED]))
     assert shown(output) == expected_logprobs(prompt, 0)
+
+
+def test_nor_does_one_that_is_cancelled_when_its_first_choice_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blendserve.engine.engine._MAX_SCHEDULER_ROWS", 2)  # the next request has its id again
+    engine = engine_of()
+    two_choices = SamplingParams(n=2, seed=1, max_tokens=20, prompt_logprobs=0)
+    indices = engine.add(requests_of([[1, 2, 3]], [two_choices]))
+    while engine.scheduler.num_unfinished != 1:
+        assert engine.step() == []
+    assert engine.scheduler.finish_reason(0) == "stop_token"
+    engine.cancel(indices)
+    (output,) = run(engine, requests_of([[4, 5, 6, 7, 8]], [SamplingParams(max_tokens=2)]))
+    assert output.prompt_logprobs is None
