@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from blendserve.engine.engine import Engine
 from blendserve.engine.window import Window
@@ -45,7 +45,7 @@ class SharedEngine:
                     self._changed.wait()
                     continue
                 self._is_driven = True
-            self._drive()
+            self._drive(self._engine.step)
 
     def cancel(self, indices: Iterable[int]) -> list[RequestOutput]:
         """Give up what has not finished. Returns what has, and was not taken."""
@@ -53,21 +53,23 @@ class SharedEngine:
             unfinished = self._wanted.intersection(indices)
             self._wanted -= unfinished
             self._cancelled |= unfinished
-            if not self._is_driven:
-                self._tell_engine()
             self._changed.notify_all()
-            return self._pop_finished(set(indices))
+            finished = self._pop_finished(set(indices))
+            if self._is_driven:  # who drives tells the engine before its next step
+                return finished
+            self._is_driven = True
+        self._drive(lambda: None)
+        return finished
 
     def _pop_finished(self, indices: set[int]) -> list[RequestOutput]:
         return [self._finished.pop(index) for index in sorted(indices & self._finished.keys())]
 
-    def _drive(self) -> None:
-        """One step."""
+    def _drive(self, run: Callable[[], list[RequestOutput] | None]) -> None:
+        """Tell the engine what is cancelled, and `run` it. Without the lock, for either may wait for a step."""
         outputs: list[RequestOutput] = []
         try:
-            with self._changed:
-                self._tell_engine()
-            outputs = self._engine.step() or []
+            self._tell_engine()
+            outputs = run() or []
         finally:
             with self._changed:
                 self._is_driven = False
@@ -76,6 +78,9 @@ class SharedEngine:
                 self._changed.notify_all()
 
     def _tell_engine(self) -> None:
-        if self._cancelled:
-            self._engine.cancel(self._cancelled)
-            self._cancelled = set()
+        with self._changed:
+            cancelled = set(self._cancelled)
+        if cancelled:
+            self._engine.cancel(cancelled)
+            with self._changed:
+                self._cancelled -= cancelled

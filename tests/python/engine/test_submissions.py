@@ -175,6 +175,36 @@ def test_a_thread_that_waits_is_told_that_its_prompts_are_cancelled(llm: LLM, mo
     assert llm.stats.num_output_tokens < 900
 
 
+def test_submitting_never_waits_for_a_step(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for one in flight that a thread waits for because it cancels."""
+    llm = load(model_dir, async_scheduling=True)
+    run, cancel = llm.engine._runner.most_likely, llm.engine.cancel
+    may_run, may_end, cancels = threading.Semaphore(1), threading.Event(), threading.Event()
+
+    def run_once(plan: Any) -> Any:
+        assert may_run.acquire(blocking=False) or may_end.wait(WAIT_S)
+        return run(plan)
+
+    def cancel_and_tell(indices: Any) -> None:
+        cancels.set()
+        cancel(indices)
+
+    monkeypatch.setattr(llm.engine._runner, "most_likely", run_once)
+    monkeypatch.setattr(llm.engine, "cancel", cancel_and_tell)
+    submission = llm.submit([[5], [6]], [SamplingParams(temperature=0, max_tokens=1), GREEDY])
+    assert next(iter(submission)).index == 0
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            cancelling = pool.submit(submission.cancel)
+            assert cancels.wait(WAIT_S)
+            other = pool.submit(llm.submit, PROMPTS, GREEDY).result(timeout=5)
+            assert not cancelling.done()
+        finally:
+            may_end.set()
+    assert len(other.result()) == len(PROMPTS)
+    assert len(submission.result()) == 1
+
+
 def test_a_failing_step_is_told_to_the_thread_that_drives(
     llm: LLM, expected: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
