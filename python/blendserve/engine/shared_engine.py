@@ -36,6 +36,7 @@ class SharedEngine:
 
     def take_finished(self, indices: set[int]) -> list[RequestOutput]:
         """Of `indices`, what has finished, once at least one has; nothing if none of them is wanted any more."""
+        is_over = False
         while True:
             with self._changed:
                 finished = self._pop_finished(indices)
@@ -44,8 +45,10 @@ class SharedEngine:
                 if self._is_driven:
                     self._changed.wait()
                     continue
+                if is_over:
+                    raise RuntimeError("answers are missing: the step that had them was interrupted; submit them again")
                 self._is_driven = True
-            self._drive(self._engine.step)
+            is_over = not self._drive(self._engine.step)
 
     def cancel(self, indices: Iterable[int]) -> list[RequestOutput]:
         """Give up what has not finished. Returns what has, and was not taken."""
@@ -64,13 +67,17 @@ class SharedEngine:
     def _pop_finished(self, indices: set[int]) -> list[RequestOutput]:
         return [self._finished.pop(index) for index in sorted(indices & self._finished.keys())]
 
-    def _drive(self, run: Callable[[], list[RequestOutput] | None]) -> None:
-        """Tell the engine what is cancelled, and `run` it. Without the lock, for either may wait for a step."""
-        outputs: list[RequestOutput] = []
+    def _drive(self, run: Callable[[], list[RequestOutput] | None]) -> bool:
+        """Tell the engine what is cancelled, and `run` it: without the lock, for either may wait for a step. False when
+        there was nothing left to run.
+        """
+        outputs: list[RequestOutput] | None = None
         try:
             self._tell_engine()
-            outputs = run() or []
+            outputs = run()
+            return outputs is not None
         finally:
+            outputs = outputs or []
             with self._changed:
                 self._is_driven = False
                 self._finished.update((output.index, output) for output in outputs if output.index in self._wanted)

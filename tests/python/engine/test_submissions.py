@@ -216,6 +216,20 @@ def test_a_failing_step_is_told_to_the_thread_that_drives(
     assert tokens(submission.result()) == expected
 
 
+def test_answers_of_a_step_that_was_interrupted_are_not_waited_for(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    submission = llm.submit([5], SamplingParams(temperature=0, max_tokens=1))
+
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llm.engine._answers, "accept", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            submission.result()
+    with pytest.raises(RuntimeError, match="answers are missing"):
+        submission.result()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
