@@ -118,8 +118,10 @@ class LLM:
         """Before the first request. Returns warnings; `chats`: also about the chat template.
 
         Raises:
-            UserError: answers would be nonsense.
+            UserError: answers would be nonsense, or requests have run: the check would overwrite what they have cached.
         """
+        if self.engine.num_windows > 0:
+            raise UserError("self_check comes after the first request; call it before, or on an LLM of its own")
         if self.tokenizer is None:
             check_forward(self._runner, self.config)
             return []

@@ -54,6 +54,15 @@ def test_a_sound_model_passes_and_leaves_the_engine_as_new(model_dir: Path, opti
     assert checked.generate(prompts, params) == unchecked.generate(prompts, params)
 
 
+def test_it_is_refused_where_it_would_overwrite_what_is_cached(model_dir: Path) -> None:
+    llm = bs.LLM(model_dir, device="cpu", kv_memory="1MiB")
+    prompt, params = [*range(40, 88), 5], bs.SamplingParams(temperature=0, max_tokens=8)
+    expected = llm.generate(prompt, params)[0].token_ids
+    with pytest.raises(bs.UserError, match="self_check comes after the first request; call it before"):
+        llm.self_check(chats=False)
+    assert llm.generate(prompt, params)[0].token_ids == expected
+
+
 @pytest.mark.parametrize("family", ["textless", "tied", "windows of one block"])
 def test_other_sound_models_pass(tmp_path: Path, family: str) -> None:
     build_llama(tmp_path, tie=family == "tied", with_tokenizer=family != "textless", max_positions=16)
