@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal, get_args
 
 from blendserve._core import DeviceSpec
@@ -62,8 +63,8 @@ class EngineConfig:
     seed: the job's seed, for requests without their own.
     async_scheduling: plan the next step while one runs; a stop that the model chose then takes effect a step later.
     stop_runaways: end answers that repeat themselves, also of requests without a limit of their own (256 tokens then).
-    hardware: what planned schedules take the device for: a name, a file that `blendserve profile` wrote, or a spec;
-        None is the data sheet of `device`.
+    hardware: what planned schedules take the device for: a name, a .json file that `blendserve profile` wrote, or a
+        spec; None is the data sheet of `device`.
     """
 
     schedule: Schedule = "blend"
@@ -78,7 +79,7 @@ class EngineConfig:
     seed: int = 0
     async_scheduling: bool = False
     stop_runaways: bool = False
-    hardware: str | DeviceSpec | None = None
+    hardware: str | Path | DeviceSpec | None = None
 
     def __post_init__(self) -> None:
         choices_of = {"schedule": Schedule, "device": Device, "dtype": Dtype, "weight_dtype": WeightDtype}
@@ -92,6 +93,11 @@ class EngineConfig:
         _require_positive("block_size", self.block_size)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"seed is {self.seed!r}; it must be an integer")
+        for name in ("async_scheduling", "stop_runaways"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be True or False")
+        if not isinstance(self.hardware, str | Path | DeviceSpec | None):
+            raise UserError(f"hardware is {self.hardware!r}; it must be a device's name, a .json file or a DeviceSpec")
         if self.kv_memory is not None:
             parse_size(self.kv_memory)
         if None not in (self.max_batch_tokens, self.max_batch_requests):

@@ -60,7 +60,7 @@ class LLM:
         seed: int = 0,
         async_scheduling: bool = False,
         stop_runaways: bool = False,
-        hardware: str | DeviceSpec | None = None,
+        hardware: str | Path | DeviceSpec | None = None,
         self_check: bool = True,
     ) -> None:
         config = EngineConfig(

@@ -123,7 +123,7 @@ def device_spec(device: torch.device) -> DeviceSpec:
 def _resolve_hardware(config: EngineConfig, device: torch.device) -> DeviceSpec:
     if config.hardware is None:
         return device_spec(device)
-    return config.hardware if isinstance(config.hardware, DeviceSpec) else named_device(config.hardware)
+    return config.hardware if isinstance(config.hardware, DeviceSpec) else named_device(str(config.hardware))
 
 
 def _with_watermark(num_blocks: int) -> int:

@@ -59,6 +59,9 @@ def test_a_size_that_is_no_positive_number_of_bytes_is_refused(size: Any) -> Non
         ({"block_size": None}, "block_size is None; it must be a positive integer"),
         ({"seed": 1.5}, "seed is 1.5; it must be an integer"),
         ({"seed": None}, "seed is None; it must be an integer"),
+        ({"async_scheduling": "no"}, "async_scheduling is 'no'; it must be True or False"),
+        ({"stop_runaways": 1}, "stop_runaways is 1; it must be True or False"),
+        ({"hardware": 5}, "hardware is 5; it must be a device's name, a .json file or a DeviceSpec"),
         ({"kv_memory": "lots"}, 'size "lots" is not understood'),
         ({"kv_memory": 0}, "size 0 must be a positive number of bytes"),
         (

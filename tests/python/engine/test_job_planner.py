@@ -96,6 +96,8 @@ def test_the_device_that_is_named_takes_the_place_of_the_data_sheet(tmp_path: Pa
     assert planner.device == with_kv_memory(DeviceSpec.named("l4-24gb"), 2**20)
     with pytest.raises(UserError, match='hardware abacus: no device is named "abacus"'):
         LLM(tmp_path, device="cpu", hardware="abacus")
+    with pytest.raises(UserError, match=r"device file .*abacus\.json cannot be read"):
+        LLM(tmp_path, device="cpu", hardware=tmp_path / "abacus.json")
 
 
 @pytest.mark.parametrize(
