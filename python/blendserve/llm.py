@@ -36,7 +36,7 @@ class LLM:
         self_check: whether to check first that this machine computes the model, and that tokenizer, chat template and
             model belong together; what may be intended is a warning.
         The others are the fields of `EngineConfig`. Under a planned schedule the prompts of a call have a plan of their
-        own, unless all of them can run at once beside what runs already.
+        own, unless they come while others run and are few enough to run at once: at most max_batch_requests sequences.
 
     Any thread may use it, while others do.
 

@@ -91,12 +91,12 @@ class Answering:
         if prepared is None:
             return False
         self._tally.failed(prepared.errors)
+        self._engine.clock.mark("writing")
         indices = self._engine.add_window(prepared.window)
         self._queued.update(zip(indices, prepared.queued, strict=True))
         self._num_requests += len(indices)
         self._work += sum(queued.work for queued in prepared.queued)
         self._share_read = prepared.share_read
-        self._engine.clock.mark("windows")
         return True
 
     def _step(self) -> bool:

@@ -49,11 +49,12 @@ class Engine:
     step runs in a thread of its own, while the next one is planned and the answers of the last one are put together.
 
     `decode` turns token ids into text, None for a model without a tokenizer. What is added together is a window: it
-    starts when nothing of those before it waits. With a `planner`, which the planned schedules need, a window that
-    finds the engine idle is planned, and has a scheduler of its own, which goes on with what is cached; one that comes
-    while another runs waits until that has ended, unless all of it can run at once: then it needs no plan. One thread
-    at a time may use an engine, but any may make windows and add them. `clock` has where the time of its steps went,
-    `step_clock` that of the thread that runs them; a `recorder`, if one is set, is told of every step.
+    starts when nothing of those before it waits, or when it can run at once beside them. With a `planner`, which the
+    planned schedules need, a window that finds the engine idle follows its plan, and has a scheduler of its own, which
+    goes on with what is cached; one that comes while another runs waits until that has ended, unless a step has room
+    for all of it: then it needs no plan. One thread at a time may use an engine, but any may make windows and add them.
+    `clock` has where the time of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one
+    is set, is told of every step.
     """
 
     def __init__(
