@@ -57,12 +57,12 @@ class SharedEngine:
             self._wanted -= unfinished
             self._cancelled |= unfinished
             self._changed.notify_all()
-            finished = self._pop_finished(set(indices))
-            if self._is_driven:  # who drives tells the engine before its next step
-                return finished
+            drives = not self._is_driven  # else who does tells the engine before its next step
             self._is_driven = True
-        self._drive(lambda: None)
-        return finished
+        if drives:
+            self._drive(lambda: None)
+        with self._changed:
+            return self._pop_finished(set(indices))
 
     def _pop_finished(self, indices: set[int]) -> list[RequestOutput]:
         return [self._finished.pop(index) for index in sorted(indices & self._finished.keys())]

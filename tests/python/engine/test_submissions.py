@@ -205,6 +205,21 @@ def test_submitting_never_waits_for_a_step(model_dir: Path, monkeypatch: pytest.
     assert len(submission.result()) == 1
 
 
+def test_a_step_that_fails_while_it_is_waited_for_to_cancel_loses_no_result(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = load(model_dir, async_scheduling=True)
+    short = SamplingParams(temperature=0, max_tokens=1)
+    submission = llm.submit([[5], [6], [7]], [short, short, GREEDY])
+    run, num_steps = llm.engine._runner.most_likely, iter(range(2))
+    monkeypatch.setattr(llm.engine._runner, "most_likely", lambda plan: run(plan) if next(num_steps) == 0 else 1 / 0)
+    other = llm.submit([[8]], short)
+    assert len(other.result()) == 1  # by a step that answers two of the first three too
+    with pytest.raises(ZeroDivisionError):
+        submission.cancel()
+    assert [output.index for output in submission.result()] == [0, 1]
+
+
 def test_a_failing_step_is_told_to_the_thread_that_drives(
     llm: LLM, expected: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
