@@ -12,8 +12,9 @@ from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
-from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.job_planner import JobPlanner
 from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
+from blendserve.engine.schedulers import Schedulers
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
@@ -28,7 +29,6 @@ __all__ = ["Engine"]
 
 
 _NOBODY: NDArray[np.int32] = np.empty(0, np.int32)
-_MAX_SCHEDULER_ROWS = 2**17  # that a scheduler is given in its life: it keeps their prompts
 
 
 @dataclass(slots=True)
@@ -75,8 +75,7 @@ class Engine:
         self._num_windows = 0
         self._num_duplicates = 0
         self._planning_s = 0.0
-        self._scheduler = self._scheduler_of(None)
-        self._past_stats = SchedulerStats()
+        self._schedulers = Schedulers(config, follows_plans=planner is not None)
         self._sampling = SamplingTable()
         self._sampler = Sampler(self._sampling)
         self._prompt_scores = PromptScores(config.kv_capacity, config.block_size, runner.model_config.vocab_size)
@@ -97,12 +96,12 @@ class Engine:
 
     @property
     def scheduler(self) -> StepScheduler:
-        return self._scheduler
+        return self._schedulers.current
 
     @property
     def stats(self) -> SchedulerStats:
         """Counts since construction."""
-        return self._past_stats + self._scheduler.stats
+        return self._schedulers.stats
 
     @property
     def num_windows(self) -> int:
@@ -159,13 +158,13 @@ class Engine:
         plan = self._executor.plan
         if plan is None:
             return self._take_settled() or None
-        following = self._scheduler.schedule() if self._config.async_scheduling else None
+        following = self.scheduler.schedule() if self._config.async_scheduling else None
         self.clock.mark("schedule")
         sample_ids, sampled, finished = self._finish_step(plan)
-        if self._scheduler.num_unfinished > 0 and self._config.async_scheduling:
+        if self.scheduler.num_unfinished > 0 and self._config.async_scheduling:
             self._start_next(following)
         elif following is not None:  # whoever it is for has ended
-            self._scheduler.abort_step(following)
+            self.scheduler.abort_step(following)
         self.clock.mark("schedule")
         outputs = self._answer(sample_ids, sampled, finished)
         self.clock.mark("answers")
@@ -177,7 +176,7 @@ class Engine:
         """
         self._start_due_windows()
         self._ended = _NOBODY
-        plan = plan or self._scheduler.schedule()
+        plan = plan or self.scheduler.schedule()
         if plan is not None:
             self._executor.start(plan, self._run)
 
@@ -186,12 +185,12 @@ class Engine:
         try:
             sampled = self._executor.result()
         except BaseException:
-            self._scheduler.abort_step(plan)
+            self.scheduler.abort_step(plan)
             raise
         self.clock.mark("step")
-        finished = self._scheduler.update(plan, sampled.token_ids)
+        finished = self.scheduler.update(plan, sampled.token_ids)
         if self.recorder is not None:
-            self.recorder.stepped(self._scheduler, plan)
+            self.recorder.stepped(self.scheduler, plan)
         sample_ids = plan.sample_ids
         if self._config.async_scheduling and np.any(is_late := np.isin(sample_ids, self._ended)):
             sample_ids, sampled = sample_ids[~is_late], sampled.only(~is_late)
@@ -203,14 +202,14 @@ class Engine:
         self, sample_ids: NDArray[np.int32], sampled: SampledTokens, finished: NDArray[np.int32]
     ) -> list[RequestOutput]:
         ended_by_token = np.array(
-            [id_ for id_ in finished.tolist() if self._scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
+            [id_ for id_ in finished.tolist() if self.scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
         )
         matched = self._answers.accept(sample_ids, sampled, ended_by_token)
         ended = _with(finished, matched)
-        runaways = self._repetitions.accept(sample_ids, ended, self._scheduler.output_tokens)
+        runaways = self._repetitions.accept(sample_ids, ended, self.scheduler.output_tokens)
         self._num_runaways += len(runaways)
         for request_id in matched + runaways:
-            self._scheduler.stop(request_id)
+            self.scheduler.stop(request_id)
         self._ended = _with(ended, runaways)
         return self._collect(self._ended)
 
@@ -226,39 +225,33 @@ class Engine:
 
     @property
     def _num_waiting(self) -> int:
-        return self._scheduler.num_unfinished - self._scheduler.num_running
+        return self.scheduler.num_unfinished - self.scheduler.num_running
 
     def _start_due_windows(self) -> None:
         while (queued := self._windows.take(self._is_due)) is not None:
             self._start(queued)
 
     def _is_due(self, window: Window) -> bool:
-        num_unfinished = self._scheduler.num_unfinished
+        num_unfinished = self.scheduler.num_unfinished
         if num_unfinished == 0:
             return True
         num_rows = window.arrivals.num_rows
-        if self._is_worn or (window.plan is not None and num_rows > self._config.max_batch_requests):
+        if self._schedulers.is_worn or (window.plan is not None and num_rows > self._config.max_batch_requests):
             return False
         return self._num_waiting == 0 or num_unfinished + num_rows <= self._config.max_batch_requests
 
-    @property
-    def _is_worn(self) -> bool:
-        return self._scheduler.num_requests >= _MAX_SCHEDULER_ROWS
-
     def _start(self, queued: QueuedWindow) -> None:
         window = queued.window
-        if self._scheduler.num_unfinished == 0 and (window.plan is not None or self._is_worn):
-            past, self._scheduler = self._scheduler, self._scheduler_of(window.plan)
-            self._scheduler.take_over_cache(past)
-            self._past_stats += past.stats
-        first_id = self._scheduler.num_requests
+        if self.scheduler.num_unfinished == 0 and (window.plan is not None or self._schedulers.is_worn):
+            self._schedulers.replace(window.plan)
+        first_id = self.scheduler.num_requests
         arrivals = window.arrivals
         self._sampling.set(np.arange(first_id, first_id + arrivals.num_rows), **window.sampling)
-        self._scheduler.add_requests(
+        self.scheduler.add_requests(
             arrivals.tokens,
             arrivals.offsets,
             arrivals.max_new_tokens,
-            arrivals.column(lambda params: self._scheduler.add_stop_set(self._maker.end_ids(params)), np.int32),
+            arrivals.column(lambda params: self.scheduler.add_stop_set(self._maker.end_ids(params)), np.int32),
             arrivals.column(lambda params: num_logprobs(params.prompt_logprobs), np.int32),
         )
         for request, group in zip(window.requests, window.groups, strict=True):
@@ -271,23 +264,6 @@ class Engine:
         self._planning_s += window.planning_s
         if queued.cancelled:
             self.cancel(queued.cancelled)
-
-    def _scheduler_of(self, job: PlannedJob | None) -> StepScheduler:
-        config = self._config
-        return StepScheduler(
-            None if job is None else job.plan,
-            num_blocks=config.num_blocks,
-            block_size=config.block_size,
-            max_batch_tokens=config.max_batch_tokens,
-            max_batch_requests=config.max_batch_requests,
-            max_prompt_logits=config.max_prompt_logits,
-            schedule="fcfs" if job is None and self._maker.planner is not None else config.schedule,
-            seed=config.seed % 2**64,
-            execution="sequential",
-            first_rows=[] if job is None else job.first_rows,
-            adds_requests=False,
-            max_steps_in_flight=2 if config.async_scheduling else 1,
-        )
 
     def _run(self, plan: StepPlan) -> SampledTokens:
         self.step_clock.start()
@@ -316,8 +292,8 @@ class Engine:
                 self._drop(request_id)
 
     def _drop(self, request_id: int) -> None:
-        self._scheduler.stop(request_id)
-        self._scheduler.forget(request_id)
+        self.scheduler.stop(request_id)
+        self.scheduler.forget(request_id)
         self._answers.drop(request_id)
         self._repetitions.finish(request_id)
         self._prompt_scores.finish(self._jobs.pop(request_id).first_id)
@@ -344,13 +320,13 @@ class Engine:
         for request_id in finished.tolist():
             job = self._jobs.pop(request_id)
             choice = request_id - job.first_id
-            reason = self._scheduler.finish_reason(request_id)
-            token_ids = self._scheduler.output_tokens(request_id)
+            reason = self.scheduler.finish_reason(request_id)
+            token_ids = self.scheduler.output_tokens(request_id)
             if self.recorder is not None:
                 self.recorder.finished(request_id, len(token_ids))
             job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
             self._repetitions.finish(request_id)
-            self._scheduler.forget(request_id)
+            self.scheduler.forget(request_id)
             if job.request.params.edits_logits:
                 self._sampling.edit(request_id, None)
             if len(job.choices) == job.request.params.n:
@@ -363,7 +339,7 @@ class Engine:
             index=job.indices[0],
             prompt_token_ids=tuple(job.request.prompt_token_ids.tolist()),
             outputs=tuple([job.choices[choice] for choice in range(job.request.params.n)]),
-            num_cached_tokens=self._scheduler.num_cached_tokens(job.first_id),
+            num_cached_tokens=self.scheduler.num_cached_tokens(job.first_id),
             prompt_logprobs=self._prompt_logprobs(job),
         )
 

@@ -90,7 +90,7 @@ def test_a_scheduler_that_has_had_many_requests_is_replaced(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
 ) -> None:
     expected = run_windows(load(model_dir, schedule=schedule))
-    monkeypatch.setattr("blendserve.engine.engine._MAX_SCHEDULER_ROWS", 6)
+    monkeypatch.setattr("blendserve.engine.schedulers._MAX_ROWS", 6)
     llm = load(model_dir, schedule=schedule)
     assert run_windows(llm) == expected
     assert llm.engine.scheduler.num_requests <= 6

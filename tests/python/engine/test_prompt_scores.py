@@ -189,7 +189,7 @@ def test_a_cancelled_request_leaves_nothing_behind() -> None:
 
 
 def test_nor_does_one_that_is_cancelled_when_its_first_choice_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blendserve.engine.engine._MAX_SCHEDULER_ROWS", 2)  # the next request has its id again
+    monkeypatch.setattr("blendserve.engine.schedulers._MAX_ROWS", 2)  # the next request has its id again
     engine = engine_of()
     two_choices = SamplingParams(n=2, seed=1, max_tokens=20, prompt_logprobs=0)
     indices = engine.add(requests_of([[1, 2, 3]], [two_choices]))
