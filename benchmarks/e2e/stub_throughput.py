@@ -108,6 +108,8 @@ class StubLLM:
 class Silent:
     def phase(self, description: str) -> None: ...
 
+    def warning(self, text: str) -> None: ...
+
     def progress(self, progress: JobProgress) -> None: ...
 
 
@@ -180,6 +182,7 @@ def stub_engine(arguments: argparse.Namespace) -> Engine:
         max_batch_requests=arguments.max_batch_requests,
         max_prompt_logits=1,
         async_scheduling=False,
+        stop_runaways=False,
         hardware=device,
         seed=0,
     )
