@@ -14,7 +14,7 @@ from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, c
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
-from blendserve.prompts import Prompt, check_order, params_per_prompt, tokenize_prompts
+from blendserve.prompts import Prompt, check_conversations, check_order, params_per_prompt, tokenize_prompts
 from blendserve.resources import ResolvedConfig, resolve
 from blendserve.runner import ModelRunner
 from blendserve.sampling_params import SamplingParams
@@ -191,12 +191,9 @@ class LLM:
         """Answer conversations, each a list of {"role", "content"} messages, through the model's chat template."""
         if self.tokenizer is None:
             raise UserError("chat needs a tokenizer, and this model folder has none; use generate with token ids")
+        check_conversations(conversations)
         prompts = []
         for index, messages in enumerate(conversations):
-            if not isinstance(messages, Sequence):
-                raise UserError(
-                    f"conversations[{index}] is not a list of messages; one conversation alone is given as [messages]"
-                )
             try:
                 prompts.append(self.tokenizer.encode_chat(messages, template_kwargs))
             except RequestError as error:

@@ -13,7 +13,7 @@ from blendserve.errors import UserError
 from blendserve.sampling_params import SamplingParams
 from blendserve.text.tokenizer import Tokenizer
 
-__all__ = ["Prompt", "check_order", "params_per_prompt", "tokenize_prompts"]
+__all__ = ["Prompt", "check_conversations", "check_order", "params_per_prompt", "tokenize_prompts"]
 
 Prompt = str | Sequence[int]
 
@@ -45,6 +45,18 @@ def params_per_prompt(
     if len(params) != num_prompts:
         raise UserError(f"there are {num_prompts} prompts, but params for {len(params)}; give one for each, or one")
     return params
+
+
+def check_conversations(conversations: object) -> None:
+    """What is in the messages is the chat template's matter."""
+    if isinstance(conversations, str) or not isinstance(conversations, Sequence):
+        raise UserError(f"conversations is {_shown(conversations)}; it must be a list of lists of messages")
+    for index, messages in enumerate(conversations):
+        if isinstance(messages, str) or not isinstance(messages, Sequence):
+            raise UserError(
+                f"conversations[{index}] is {_shown(messages)}, not a list of messages; one conversation alone is "
+                "given as [messages]"
+            )
 
 
 def check_order(priority: object, deadline: object) -> None:

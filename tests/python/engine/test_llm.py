@@ -155,6 +155,14 @@ def test_a_bad_conversation_is_named(llm: LLM) -> None:
         llm.chat([good, [{"role": "nobody", "content": "fox"}]])
     with pytest.raises(UserError, match=r"conversations\[0\] is .*; one conversation alone is given as \[messages\]"):
         llm.chat(good)  # type: ignore[arg-type]  # one conversation, not a list of them
+    with pytest.raises(UserError, match=r"conversations\[1\] is 'fox', not a list of messages"):
+        llm.chat([good, "fox"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("conversations", ["fox", None])
+def test_what_is_no_list_of_conversations_is_named(llm: LLM, conversations: Any) -> None:
+    with pytest.raises(UserError, match=f"conversations is {conversations!r}; it must be a list of lists of messages"):
+        llm.chat(conversations)
 
 
 def test_a_stream_left_early_gives_its_requests_up(llm: LLM, answers: list[tuple[int, ...]]) -> None:
