@@ -31,6 +31,7 @@ _CURVES = ("layers", "head")
 _RATES = ("prefill_attention_flops", "decode_attention_bandwidth")
 _MEASURED_FIELDS = ("element_bytes", *_CURVES, *_RATES, "step_s")
 _MEASURED_REQUIRED = _MEASURED_FIELDS[:-1]
+_MAKE_ONE = "`blendserve profile` makes one of this machine"
 
 
 def device_fields(device: DeviceSpec) -> dict[str, Any]:
@@ -75,9 +76,9 @@ def read_device(path: str | os.PathLike[str]) -> DeviceSpec:
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"device file {path} cannot be read: {error.strerror}") from None
+        raise UserError(f"device file {path} cannot be read: {error.strerror}; {_MAKE_ONE}") from None
     except ValueError as error:
-        raise UserError(f"device file {path} is no JSON: {error}") from None
+        raise UserError(f"device file {path} is no JSON: {error}; {_MAKE_ONE}") from None
     if not isinstance(fields, dict):
         raise UserError(f"device file {path} holds no JSON object; give the fields {', '.join(_FIELDS)}")
     try:

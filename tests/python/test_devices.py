@@ -77,10 +77,10 @@ def test_a_bad_field_is_named_with_its_remedy(tmp_path: Path, change: dict[str, 
 
 
 def test_a_file_that_is_no_device_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.json cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"gone\.json cannot be read: No such file.*; `blendserve profile` makes one"):
         read_device(tmp_path / "gone.json")
     (tmp_path / "torn.json").write_text("{")
-    with pytest.raises(UserError, match=r"torn\.json is no JSON"):
+    with pytest.raises(UserError, match=r"torn\.json is no JSON.*; `blendserve profile` makes one"):
         read_device(tmp_path / "torn.json")
     with pytest.raises(UserError, match=r"list\.json holds no JSON object"):
         read_device(write(tmp_path / "list.json", []))
