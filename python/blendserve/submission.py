@@ -24,6 +24,7 @@ class Submission:
         self._indices = indices
         self._lock = threading.Lock()
         self._outputs: list[RequestOutput] = []  # as they finished
+        self._missing = set(indices)  # made once, for every step asks for what has finished of it
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -50,8 +51,10 @@ class Submission:
         """Until there is an output at `place`; False if none comes any more."""
         with self._lock:
             if place == len(self._outputs):
-                self._keep(self._engine.take_finished(set(self._indices)))
+                self._keep(self._engine.take_finished(self._missing))
             return place < len(self._outputs)
 
     def _keep(self, finished: Iterable[RequestOutput]) -> None:
-        self._outputs += [output.at(output.index - self._indices.start) for output in finished]
+        for output in finished:
+            self._missing.discard(output.index)
+            self._outputs.append(output.at(output.index - self._indices.start))
