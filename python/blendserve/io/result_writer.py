@@ -82,5 +82,7 @@ class ResultWriter:
         return path.open("wb")
 
     def _cannot_write(self, error: OSError) -> UserError:
+        if self._path == STANDARD_STREAM:
+            return UserError(f"standard output cannot be written: {error.strerror}; give a file, which can be resumed")
         remedy = "make room or give another path; run again to resume"
         return UserError(f"output {self._path} cannot be written: {error.strerror}; {remedy}")

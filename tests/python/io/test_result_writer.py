@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from batch_rows import chat_row, output, read, read_request
@@ -223,6 +224,19 @@ def test_a_full_device_is_a_user_error_that_says_what_to_do() -> None:
         ResultWriter("/dev/full", resume=True) as writer,
     ):
         writer.write(answer(a))
+
+
+def test_a_reader_that_has_gone_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    (a,) = requests("a")
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb", buffering=0) as raw:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=raw))
+        with (
+            pytest.raises(UserError, match=r"^standard output cannot be written: Broken pipe; give a file"),
+            ResultWriter("-", resume=True) as writer,
+        ):
+            writer.write(answer(a))
 
 
 def test_an_output_that_cannot_be_opened_is_a_user_error(tmp_path: Path) -> None:
