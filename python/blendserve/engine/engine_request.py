@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blendserve.context_room import context_room
 from blendserve.errors import RequestError
 from blendserve.models import ModelShape
 from blendserve.sampling_params import SamplingParams
@@ -50,14 +51,7 @@ class RequestLimits:
             raise RequestError("the prompt is empty; give it at least one token", code="invalid_request")
         self._check_vocabulary(request)
         wanted = request.params.max_tokens
-        room = self.context_len - prompt_len
-        if room < (0 if wanted == 0 else 1):
-            needed = "it" if wanted == 0 else "at least one more for the answer"
-            raise RequestError(
-                f"the prompt has {prompt_len} tokens, and the model's context of {self.context_len} must hold "
-                f"{needed}; shorten the prompt",
-                code="context_length_exceeded",
-            )
+        room = context_room(prompt_len, self.context_len, wanted)
         if wanted is None:
             room = min(room, max(1, self.kv_capacity - prompt_len))
         max_new_tokens = room if wanted is None else min(wanted, room)

@@ -84,6 +84,7 @@ class PlanJob:
             source,
             self.input,
             Tokenizer.load(tokenizer_dir),
+            context_len=self.model.spec.max_context,
             mean_output=self.mean_output,
             on_progress=observer.reading,
         )

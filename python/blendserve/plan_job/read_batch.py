@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from blendserve.context_room import context_room
+from blendserve.errors import RequestError
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows
 from blendserve.plan_job.growing_array import GrowingArray
 from blendserve.plan_job.output_lengths import LengthSource, known_output_len, max_output_len, source_without_length
@@ -35,13 +37,20 @@ OnProgress = Callable[[ReadProgress], None]
 
 
 def read_batch(
-    path: Path, shown_path: str, tokenizer: Tokenizer | None, *, mean_output: float | None, on_progress: OnProgress
+    path: Path,
+    shown_path: str,
+    tokenizer: Tokenizer | None,
+    *,
+    mean_output: float | None,
+    on_progress: OnProgress,
+    context_len: int | None = None,
 ) -> JobPrompts:
     """Reads, renders and tokenizes; holds the token ids and a few bytes a row, nothing else of it.
 
+    Rows that leave no room for an answer in a context of `context_len` are bad ones, as they are to the engine.
     Raises `UserError` for a file without rows, which the message calls `shown_path`.
     """
-    collected = _Collected(source_without_length(mean_output))
+    collected = _Collected(context_len, source_without_length(mean_output))
     with path.open("rb") as source:
         total_bytes = path.stat().st_size
         rows = require_rows(read_requests(source), shown_path)
@@ -55,7 +64,8 @@ def read_batch(
 class _Collected:
     """The rows so far, as arrays."""
 
-    def __init__(self, source_without_length: LengthSource) -> None:
+    def __init__(self, context_len: int | None, source_without_length: LengthSource) -> None:
+        self._context_len = context_len
         self._source_without_length = source_without_length
         self.tokens = GrowingArray(np.int32)
         self._offsets = GrowingArray(np.int64)
@@ -68,6 +78,8 @@ class _Collected:
         self._length_sources: Counter[LengthSource] = Counter()
 
     def add(self, index: int, item: RowTokens | RowError) -> None:
+        if not isinstance(item, RowError):
+            item = self._fitting(*item)
         if isinstance(item, RowError):
             self._bad_rows.append(item)
             self._row_lines.append(item.line)
@@ -76,6 +88,14 @@ class _Collected:
         self._row_lines.append(row.line)
         for _ in range(row.params.n):
             self._add_request(index, row, token_ids)
+
+    def _fitting(self, row: BatchRequest, token_ids: np.ndarray) -> RowTokens | RowError:
+        if self._context_len is not None:
+            try:
+                context_room(len(token_ids), self._context_len, row.params.max_tokens)
+            except RequestError as error:
+                return row.failed(error)
+        return row, token_ids
 
     def _add_request(self, index: int, row: BatchRequest, token_ids: np.ndarray) -> None:
         output_len, source = known_output_len(row)

@@ -50,6 +50,17 @@ def test_choices_are_requests_beside_each_other(tmp_path: Path) -> None:
     assert prompts.num_rows == 2
 
 
+def test_prompts_that_fill_the_context_are_bad_rows_but_for_those_that_are_only_scored(tmp_path: Path) -> None:
+    full = [1, 2, 3]
+    scored = completion_row("scored", prompt=full, max_tokens=0, echo=True, logprobs=0)
+    prompts = read(
+        tmp_path, None, completion_row("full", prompt=full), scored, completion_row("short", prompt=[4]), context_len=3
+    )
+    assert requests_of(prompts) == [full, [4]]
+    assert [(error.line, error.code) for error in prompts.bad_rows] == [(1, "context_length_exceeded")]
+    assert prompts.bad_rows[0].message.startswith("line 1: the prompt has 3 tokens, and the model's context of 3 must ")
+
+
 def test_bad_rows_are_left_out_and_named(tmp_path: Path) -> None:
     good = completion_row("a", prompt=[1])
     prompts = read(
