@@ -10,7 +10,7 @@ from blendserve.engine.window_queue import WindowQueue
 
 def window(num_requests: int) -> Window:
     anything: Any = None
-    return Window(num_requests, (), (), (), anything, {}, None, 0.0)
+    return Window(num_requests, (), (), anything, {}, None, 0.0)
 
 
 def taken(queue: WindowQueue) -> list[range]:
