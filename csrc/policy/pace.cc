@@ -8,10 +8,9 @@ namespace blendserve {
 Pace::Pace(const CostModel& cost, Execution execution)
     : t_kv_(cost.t_kv()),
       beta_(cost.device().beta),
-      least_s_(execution == Execution::kOverlapped
-                   ? static_cast<double>(cost.device().num_nano_batches) * cost.weight_read_s()
-                   : cost.wide_step_s()),
-      is_overlapped_(execution == Execution::kOverlapped) {}
+      is_overlapped_(execution == Execution::kOverlapped && beta_ < 1),
+      least_s_(is_overlapped_ ? static_cast<double>(cost.device().num_nano_batches) * cost.weight_read_s()
+                              : cost.wide_step_s()) {}
 
 double Pace::free_compute_s(double memory_s) const {
   if (!is_overlapped_) return least_s_;

@@ -41,8 +41,8 @@ class Pace {
  private:
   double t_kv_;
   double beta_;
-  double least_s_;  // what is free in any step: k·W, or what makes a sequential one wide
-  bool is_overlapped_;
+  bool is_overlapped_;      // where overlap gains nothing (beta 1) steps are paced as without
+  double least_s_;          // what is free in any step: k·W, or what makes a sequential one wide
   double cheap_share_ = 1;  // of what is cheap, beyond what is free
   double even_s_ = 0;
   double surplus_s_ = 0;  // a step, beyond what is cheap
