@@ -22,7 +22,7 @@ def jobs(draw: st.DrawFn) -> dict[str, Any]:
     def column(values: st.SearchStrategy[Any]) -> np.ndarray[Any, Any]:
         return np.array(draw(st.lists(values, min_size=len(prompts), max_size=len(prompts))), np.float64)
 
-    lengths = column(st.one_of(st.just(UNKNOWN), st.integers(0, 9), st.floats(0, 1e6)))
+    lengths = column(st.one_of(st.just(UNKNOWN), st.integers(0, 9), st.floats(0, 1e6, allow_subnormal=False)))
     weights = column(st.one_of(st.just(0), st.floats(1e-3, 1e3))) if draw(st.booleans()) else None
     caps = column(st.integers(1, 40)) if draw(st.booleans()) else None
     return {"prompts": prompts, "output_lengths": lengths, "evidence_weights": weights, "max_output_lengths": caps}
