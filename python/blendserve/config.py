@@ -14,6 +14,7 @@ from blendserve.errors import UserError
 __all__ = [
     "DEFAULT_WINDOW",
     "PLANNED_SCHEDULES",
+    "Attention",
     "Device",
     "Dtype",
     "EngineConfig",
@@ -26,6 +27,7 @@ Schedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
+Attention = Literal["auto", "native_cpu", "native_cuda", "torch_ref"]  # the backends of `blendserve.attention`
 
 DEFAULT_WINDOW = 100_000
 """Rows of a job that are held in memory at a time."""
@@ -74,7 +76,7 @@ class EngineConfig:
     kv_memory: int | str | None = None
     max_batch_tokens: int | None = None
     max_batch_requests: int | None = None
-    attention: str = "auto"
+    attention: Attention = "auto"
     block_size: int = 16
     seed: int = 0
     async_scheduling: bool = False
@@ -82,7 +84,13 @@ class EngineConfig:
     hardware: str | Path | DeviceSpec | None = None
 
     def __post_init__(self) -> None:
-        choices_of = {"schedule": Schedule, "device": Device, "dtype": Dtype, "weight_dtype": WeightDtype}
+        choices_of = {
+            "schedule": Schedule,
+            "device": Device,
+            "dtype": Dtype,
+            "weight_dtype": WeightDtype,
+            "attention": Attention,
+        }
         for name, choices in choices_of.items():
             value = getattr(self, name)
             if value not in get_args(choices):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
-from blendserve.config import PLANNED_SCHEDULES, Device, Dtype, EngineConfig, Schedule, WeightDtype
+from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, Schedule, WeightDtype
 from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
@@ -55,7 +55,7 @@ class LLM:
         kv_memory: int | str | None = None,
         max_batch_tokens: int | None = None,
         max_batch_requests: int | None = None,
-        attention: str = "auto",
+        attention: Attention = "auto",
         block_size: int = 16,
         seed: int = 0,
         async_scheduling: bool = False,

@@ -81,3 +81,10 @@ def test_a_config_is_frozen_and_knows_its_fields() -> None:
         config.seed = 1  # type: ignore[misc]
     with pytest.raises(TypeError, match="unexpected keyword argument 'batch'"):
         EngineConfig(batch=3)  # type: ignore[call-arg]
+
+
+def test_an_attention_backend_that_is_none_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(
+        UserError, match="attention is 'fast'; it must be one of auto, native_cpu, native_cuda, torch_ref"
+    ):
+        EngineConfig(attention="fast")  # type: ignore[arg-type]

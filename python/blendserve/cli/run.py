@@ -95,7 +95,7 @@ def run(
             device=device,  # type: ignore[arg-type]
             dtype=dtype,  # type: ignore[arg-type]
             weight_dtype=weight_dtype,  # type: ignore[arg-type]
-            attention=attention,
+            attention=attention,  # type: ignore[arg-type]
             kv_memory=kv_memory,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,

@@ -61,7 +61,7 @@ def test_as_the_cpu_engine(schedule: str, tmp_path: Path, monkeypatch: pytest.Mo
                 engine_steps.append(described(plan))
             return plan
 
-    monkeypatch.setattr("blendserve.engine.engine.StepScheduler", Recorded)
+    monkeypatch.setattr("blendserve.engine.schedulers.StepScheduler", Recorded)
     prompts, lengths = job(1)
     llm = bs.LLM(
         str(build_llama(tmp_path)),
