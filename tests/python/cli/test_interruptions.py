@@ -73,6 +73,6 @@ def test_a_reader_of_standard_output_may_leave_early(long_job: Job) -> None:
     log = process.stderr.read().decode()
     assert process.wait(DEADLINE_S) == 2
     process.stderr.close()
-    assert "error: output - cannot be written: Broken pipe" in log
+    assert "error: standard output cannot be written: Broken pipe; give a file, which can be resumed" in log
     assert "Traceback" not in log
     assert "Exception ignored" not in log
