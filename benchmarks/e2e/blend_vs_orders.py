@@ -46,7 +46,11 @@ def main() -> None:
         num_reasoning=max(1, round(100 * arguments.scale)),
         vocab_size=SHAPES[SHAPE]["vocab_size"],
     )
-    report: Result = {"machine": describe(), "config": vars(arguments) | {"out": None, "vllm_python": None}, "results": []}
+    report: Result = {
+        "machine": describe(),
+        "config": vars(arguments) | {"out": None, "vllm_python": None},
+        "results": [],
+    }
     print(json.dumps(report["machine"]), flush=True)
     print(f"{len(requests.prompts)} requests, {requests.num_tokens:,} tokens", flush=True)
     with tempfile.TemporaryDirectory() as folder:
