@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blendserve._core import CostModel
 from blendserve.engine.job_planner import engine_specs
+from blendserve.engine.schedulers import EXECUTION
 from blendserve.models import ModelShape
 from blendserve.recording import RunRecorder
 from blendserve.resources import ResolvedConfig
@@ -16,6 +17,7 @@ __all__ = ["run_recorder"]
 def run_recorder(model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> RunRecorder:
     return RunRecorder(
         CostModel(*engine_specs(model_dir, shape, config)),
+        execution=EXECUTION,
         block_size=config.block_size,
         kv_capacity_tokens=config.kv_capacity,
         settings={

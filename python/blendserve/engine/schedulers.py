@@ -6,7 +6,9 @@ from blendserve._core import SchedulerStats, StepScheduler
 from blendserve.engine.job_planner import PlannedJob
 from blendserve.resources import ResolvedConfig
 
-__all__ = ["Schedulers"]
+__all__ = ["EXECUTION", "Schedulers"]
+
+EXECUTION = "sequential"  # how the engine runs a step: one operator after the other
 
 _MAX_ROWS = 2**17  # that a scheduler is given in its life: it keeps their prompts
 
@@ -51,7 +53,7 @@ class Schedulers:
             max_prompt_logits=config.max_prompt_logits,
             schedule=self._schedule_without_plan if job is None else config.schedule,
             seed=config.seed % 2**64,
-            execution="sequential",
+            execution=EXECUTION,
             first_rows=[] if job is None else job.first_rows,
             adds_requests=False,
             max_steps_in_flight=2 if config.async_scheduling else 1,

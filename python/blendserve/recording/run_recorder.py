@@ -17,7 +17,6 @@ from blendserve.simulation.workload_sums import TraceSums, reachable_tokens
 __all__ = ["RunRecorder"]
 
 _MAX_BINS = 512
-_EXECUTION = "sequential"  # how the engine runs a step
 
 
 class RunRecorder:
@@ -29,9 +28,10 @@ class RunRecorder:
     """
 
     def __init__(
-        self, cost: CostModel, *, block_size: int, kv_capacity_tokens: int, settings: Mapping[str, Any]
+        self, cost: CostModel, *, execution: str, block_size: int, kv_capacity_tokens: int, settings: Mapping[str, Any]
     ) -> None:
         self._cost = cost
+        self._execution = execution
         self._block_size = block_size
         self._kv_capacity_tokens = kv_capacity_tokens
         self._settings = settings
@@ -52,7 +52,7 @@ class RunRecorder:
 
     def stepped(self, scheduler: StepScheduler, plan: StepPlan) -> None:
         """`scheduler` was updated with `plan`."""
-        predicted = self._cost.step_time(_core.batch_of(plan), _EXECUTION)
+        predicted = self._cost.step_time(_core.batch_of(plan), self._execution)
         now = time.perf_counter()
         self._steps.add(scheduler, plan, predicted, now - (self._at or now))
         self._at = now
