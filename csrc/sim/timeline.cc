@@ -1,7 +1,5 @@
 #include "sim/timeline.h"
 
-#include <algorithm>
-
 namespace blendserve {
 
 TimelineBin& TimelineBin::operator+=(const TimelineBin& other) {
@@ -29,14 +27,17 @@ void Timeline::add(const TimelineBin& step) {
   bins_.back() += step;
 }
 
+// A bin is full at the mean duration, which one slow step does not decide.
 void Timeline::merge_neighbours() {
   std::size_t kept = 0;
+  double total_s = 0;
   for (std::size_t i = 0; i < bins_.size(); i += 2, ++kept) {
     bins_[kept] = bins_[i];
     if (i + 1 < bins_.size()) bins_[kept] += bins_[i + 1];
-    bin_s_ = std::max(bin_s_, bins_[kept].duration_s);
+    total_s += bins_[kept].duration_s;
   }
   bins_.resize(kept);
+  bin_s_ = total_s / static_cast<double>(kept);
 }
 
 }  // namespace blendserve

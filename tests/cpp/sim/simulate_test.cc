@@ -103,3 +103,16 @@ TEST_CASE("what is generated is no token of a prompt, and is each request's own"
   CHECK(sampled[0] != sampled[1]);
   CHECK(sampled[2] == SimulatedExecutor::kStopToken);
 }
+
+TEST_CASE("one slow step does not make the rest of a timeline coarse") {
+  Timeline timeline(64);
+  for (int step = 0; step < 1000; ++step) timeline.add({.duration_s = step == 10 ? 200.0 : 1.0, .num_steps = 1});
+  std::int64_t num_steps = 0;
+  int num_long = 0;
+  for (const TimelineBin& bin : timeline.bins()) {
+    num_steps += bin.num_steps;
+    num_long += bin.duration_s >= 100.0 ? 1 : 0;
+  }
+  CHECK(num_steps == 1000);
+  CHECK(num_long == 1);
+}
