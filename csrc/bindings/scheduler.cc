@@ -278,6 +278,9 @@ void register_scheduler(py::module_& m) {
       .def("take_over_cache", &StepScheduler::take_over_cache, py::arg("other"),
            "Before the first step: go on with what another scheduler, which runs nothing now, has cached. Both must "
            "have as many blocks of the same size.")
+      .def("correct_times", &StepScheduler::correct_times, py::arg("correction"),
+           "Between steps: by how much the device's times differ from those that blend paces steps with, 1 until told. "
+           "The other schedules take no notice.")
       .def("forget", &StepScheduler::forget, py::arg("request_id"), "Drop the output of a finished request.")
       .def(
           "output_tokens", [](const StepScheduler& self, RequestId id) { return copy_of(self.row(id).output); },

@@ -156,6 +156,11 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   return static_cast<std::int32_t>(std::min<double>(tiles * tile, view.max_batch_tokens));
 }
 
+void BlendPolicy::correct_times(const TimeCorrection& correction) {
+  pace_.correct(correction);
+  next_forecast_ = step_;
+}
+
 void BlendPolicy::learn() {
   next_learning_ = step_ + std::clamp(step_ / 4, kMinLearningSteps, kMaxLearningSteps);
   std::vector<RunningAge> ages;

@@ -78,6 +78,8 @@ class StepScheduler {
   void stop(RequestId id);
   // Takes over what `other`, which runs nothing, has cached; before the first step, and for a cache of the same size.
   void take_over_cache(StepScheduler& other);
+  // What the policy is to know of the times of the steps to come.
+  void correct_times(const TimeCorrection& correction) { policy_->correct_times(correction); }
   // Drops a finished request's output.
   void forget(RequestId id);
 

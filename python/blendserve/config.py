@@ -67,6 +67,9 @@ class EngineConfig:
     stop_runaways: end answers that repeat themselves, also of requests without a limit of their own (256 tokens then).
     hardware: what planned schedules take the device for: a name, a .json file that `blendserve profile` wrote, or a
         spec; None is the data sheet of `device`.
+    deterministic_schedule: pace steps by `hardware` alone, and not by what they turn out to take.
+    schedule_log: a file to write: what measured times changed in the pace of the steps.
+    replay_schedule: a file that was written so: the same changes after the same steps, in place of measured ones.
     """
 
     schedule: Schedule = "blend"
@@ -82,6 +85,9 @@ class EngineConfig:
     async_scheduling: bool = False
     stop_runaways: bool = False
     hardware: str | Path | DeviceSpec | None = None
+    deterministic_schedule: bool = False
+    schedule_log: str | Path | None = None
+    replay_schedule: str | Path | None = None
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -101,11 +107,19 @@ class EngineConfig:
         _require_positive("block_size", self.block_size)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"seed is {self.seed!r}; it must be an integer")
-        for name in ("async_scheduling", "stop_runaways"):
+        for name in ("async_scheduling", "stop_runaways", "deterministic_schedule"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} is {getattr(self, name)!r}; it must be True or False")
         if not isinstance(self.hardware, str | Path | DeviceSpec | None):
             raise UserError(f"hardware is {self.hardware!r}; it must be a device's name, a .json file or a DeviceSpec")
+        for name in ("schedule_log", "replay_schedule"):
+            if not isinstance(getattr(self, name), str | Path | None):
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be the path of a file")
+        if self.deterministic_schedule and self.replay_schedule is not None:
+            raise UserError(
+                f"replay_schedule {self.replay_schedule} brings times that were measured, which deterministic_schedule "
+                "leaves out; choose one of the two"
+            )
         if self.kv_memory is not None:
             parse_size(self.kv_memory)
         if None not in (self.max_batch_tokens, self.max_batch_requests):

@@ -10,7 +10,7 @@ from typing import Any
 
 from blendserve._core import SchedulerStats
 from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, Schedule, WeightDtype
-from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward
+from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward, pacing_of
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
@@ -61,6 +61,9 @@ class LLM:
         async_scheduling: bool = False,
         stop_runaways: bool = False,
         hardware: str | Path | DeviceSpec | None = None,
+        deterministic_schedule: bool = False,
+        schedule_log: str | Path | None = None,
+        replay_schedule: str | Path | None = None,
         self_check: bool = True,
     ) -> None:
         config = EngineConfig(
@@ -77,6 +80,9 @@ class LLM:
             async_scheduling=async_scheduling,
             stop_runaways=stop_runaways,
             hardware=hardware,
+            deterministic_schedule=deterministic_schedule,
+            schedule_log=schedule_log,
+            replay_schedule=replay_schedule,
         )
         model_dir = resolve_model(None if model is None else str(model))
         self._setup(model_dir, config, Tokenizer.load(model_dir), None)
@@ -101,6 +107,7 @@ class LLM:
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
         is_planned = self.config.schedule in PLANNED_SCHEDULES
         planner = JobPlanner.of(model_dir, self.model_config, self.config) if is_planned else None
+        pacing = pacing_of(model_dir, config, self.config, planner)
         model = load_model(
             model_dir,
             self.model_config,
@@ -111,7 +118,7 @@ class LLM:
         )
         decode = None if tokenizer is None else tokenizer.decode
         self._runner = ModelRunner(model, self.config)
-        self.engine = Engine(self._runner, self.config, self.model_config.eos_token_ids, decode, planner)
+        self.engine = Engine(self._runner, self.config, self.model_config.eos_token_ids, decode, planner, pacing)
         self._shared = SharedEngine(self.engine)
 
     def self_check(self, *, chats: bool) -> list[str]:

@@ -79,10 +79,14 @@ class Answering:
         """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
         self._engine.clock.start()
         while self._add_next(windows):
-            while (self._engine.has_waiting or not windows.is_ready) and self._step():
+            while not self._is_due(windows) and self._step():
                 pass
         while self._step():
             pass
+
+    def _is_due(self, windows: OneAhead[PreparedWindow]) -> bool:
+        """Whether the next window is to be added now; a schedule that is to be repeatable waits for it."""
+        return not self._engine.has_waiting and (windows.is_ready or self._engine.pacing.is_repeatable)
 
     def _add_next(self, windows: OneAhead[PreparedWindow]) -> bool:
         """False when there is no window left."""
@@ -123,6 +127,7 @@ class Answering:
             work_done=stats.num_prompt_tokens + stats.num_output_tokens + self._work_given_up,
             total_work=int(self._work / self._share_read),
             num_running=self._engine.scheduler.num_running,
+            correction=self._engine.pacing.correction,
             stats=stats,
         )
 

@@ -6,6 +6,7 @@ from blendserve.engine.engine import Engine
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.forward_check import check_forward
 from blendserve.engine.job_planner import JobPlanner
+from blendserve.engine.pacing import Pacing, pacing_of
 from blendserve.engine.run_recording import run_recorder
 from blendserve.engine.shared_engine import SharedEngine
 from blendserve.engine.window import Window
@@ -14,9 +15,11 @@ __all__ = [
     "Engine",
     "EngineRequest",
     "JobPlanner",
+    "Pacing",
     "RequestLimits",
     "SharedEngine",
     "Window",
     "check_forward",
+    "pacing_of",
     "run_recorder",
 ]

@@ -13,6 +13,7 @@ from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
 from blendserve.engine.job_planner import JobPlanner
+from blendserve.engine.pacing import Pacing
 from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
 from blendserve.engine.schedulers import Schedulers
 from blendserve.engine.step_executor import StepExecutor
@@ -53,8 +54,9 @@ class Engine:
     planned schedules need, a window that finds the engine idle follows its plan, and has a scheduler of its own, which
     goes on with what is cached; one that comes while another runs waits until that has ended, unless a step has room
     for all of it: then it needs no plan. One thread at a time may use an engine, but any may make windows and add them.
-    `clock` has where the time of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one
-    is set, is told of every step.
+    `pacing` is told what every step takes, and corrects by it what later ones are paced by. `clock` has where the time
+    of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one is set, is told of every
+    step.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Engine:
         eos_token_ids: Sequence[int],
         decode: Decode | None,
         planner: JobPlanner | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         self._runner = runner
         self._config = config
@@ -88,6 +91,7 @@ class Engine:
         self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
         self.clock = StageClock()
         self.step_clock = StageClock()
+        self.pacing = pacing or Pacing()
         self.recorder: RunRecorder | None = None
 
     @property
@@ -183,12 +187,14 @@ class Engine:
     def _finish_step(self, plan: StepPlan) -> tuple[NDArray[np.int32], SampledTokens, NDArray[np.int32]]:
         """The requests that got a token, these tokens, and the requests that finished."""
         try:
-            sampled = self._executor.result()
+            sampled, seconds = self._executor.result()
         except BaseException:
             self.scheduler.abort_step(plan)
             raise
         self.clock.mark("step")
         finished = self.scheduler.update(plan, sampled.token_ids)
+        if self.pacing.stepped(plan, seconds):
+            self._schedulers.correct_times(self.pacing.correction)
         if self.recorder is not None:
             self.recorder.stepped(self.scheduler, plan)
         sample_ids = plan.sample_ids

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from blendserve.recording.run_report import RunReport
 from blendserve.report.page import Bar, facts, note, page, section, table
 from blendserve.report.run_charts import run_charts
-from blendserve.report.units import duration
+from blendserve.report.units import correction_text, duration
 
 __all__ = ["run_page"]
 
@@ -69,6 +69,7 @@ def _facts(report: RunReport) -> str:
             "KV cache": f"{report.kv_capacity_tokens:,} tokens",
             "Width of a step": f"{settings['max_batch_tokens']:,} tokens",
             "Precision": str(settings["dtype"]),
+            "Paced by": correction_text(report.correction),
         }
     )
 

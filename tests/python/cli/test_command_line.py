@@ -12,6 +12,7 @@ OPTIONS = {
     "--input", "--output", "--model", "--schedule", "--device", "--hardware", "--dtype", "--weight-dtype",
     "--attention", "--max-batch-tokens", "--max-batch-requests",
     "--kv-memory", "--seed", "--stop-runaways", "--async-scheduling", "--no-async-scheduling",
+    "--deterministic-schedule", "--schedule-log", "--replay-schedule",
     "--resume", "--no-resume", "--window", "--self-check", "--no-self-check", "--metrics", "--report", "--help",
 }  # fmt: skip
 
