@@ -10,15 +10,15 @@ namespace blendserve {
 namespace {
 
 constexpr double kStepsPerOctave = 16;
-constexpr double kHysteresis = 0.75;      // of such a step
+constexpr double kHysteresis = 0.75;      // of such a step, that a factor moves at least
 constexpr double kSignificance = 3;       // standard errors
 constexpr double kMaxError = 0.1;         // beyond it a factor is uncertain
 constexpr double kLeastSpread = 0.05;     // of measured times: the model is never right to less than that
 constexpr double kLeastDeviation = 0.01;  // below it deviations count by their squares
-constexpr std::size_t kCoarseStride = 8;
+constexpr std::size_t kCoarseStride = 8;  // of the window's steps
 constexpr int kMaxIterations = 30;
-constexpr double kRidge = 1e-9;
-constexpr double kConverged = 1e-4;
+constexpr double kConverged = 1e-4;  // change of a factor
+constexpr double kRidge = 1e-9;      // keeps what the steps do not tell where it is
 
 // The factor after `now`, where one was fitted with so large an error.
 double next_factor(double now, double fitted, double error) {
