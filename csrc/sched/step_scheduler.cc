@@ -83,7 +83,7 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
     accept_computed(row, plan.kv_lens[s]);
     if (has_sample) {
       accept_token(row, token);
-    } else if (!row.request.is_sampled() && row.sequence->num_left() == 0) {
+    } else if (!row.request.is_sampled() && row.sequence->num_computed == row.sequence->target_len) {
       finish(row, FinishReason::kLength);
     }
     if (row.sequence == nullptr) finished_.push_back(id);
