@@ -45,7 +45,7 @@ def check_forward(runner: ModelRunner, config: ResolvedConfig, text: Sequence[in
             f"self-check: the model's logits are not finite in {_name(config.dtype)}: every answer would be nonsense; "
             "choose --dtype bfloat16 or float32 if it is another, else the weights are broken"
         )
-    dtypes = {_name(config.dtype), config.weight_dtype} - {"auto"}
+    dtypes = {_name(config.dtype), config.weight_dtype, config.kv_dtype_name} - {"auto"}
     if "int8" in dtypes and not text:
         return
     sequence = np.concatenate([prompt, tokens[:-1]])

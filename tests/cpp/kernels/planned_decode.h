@@ -21,6 +21,7 @@ struct DecodeRows {
   std::int32_t block_size = 16;
   std::int32_t num_ctas = 1;
   std::int64_t max_partials = 1 << 16;
+  std::int32_t kv_element_bytes = 2;
   bool may_share = true;
 
   std::int32_t num_rows() const { return static_cast<std::int32_t>(kv_lens.size()); }
@@ -53,7 +54,8 @@ class PlannedDecode {
         .head_dim = rows_.head_dim,
         .block_size = rows_.block_size,
         .num_ctas = rows_.num_ctas,
-        .max_partials = rows_.max_partials};
+        .max_partials = rows_.max_partials,
+        .kv_element_bytes = rows_.kv_element_bytes};
   }
   std::span<const std::byte> bytes() const {
     return std::as_bytes(std::span(memory_)).first(static_cast<std::size_t>(used_bytes_));
