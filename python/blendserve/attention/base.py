@@ -44,8 +44,7 @@ class StepTensors:
 class AttentionSpec:
     """The attention of a model and the paged KV cache it reads.
 
-    `dtype` is that of the cache. An 8-bit float's elements are times a scale the keys or values: one for K and one for V
-    in each layer, `kv_scales`, 1 unless given.
+    `dtype` is that of the cache. Elements of an 8-bit float times a scale are the keys or values: `kv_scales`.
     """
 
     num_layers: int

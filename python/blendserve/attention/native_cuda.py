@@ -199,7 +199,9 @@ class NativeCudaAttention:
 
     def _attend_chunk(self, layer: int, chunk: _PrefillChunk, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         starts_sequence = len(q) == chunk.kv_len
-        keys, values = (k.transpose(0, 1), v.transpose(0, 1)) if starts_sequence else self._gather(layer, chunk, q.dtype)
+        keys, values = (
+            (k.transpose(0, 1), v.transpose(0, 1)) if starts_sequence else self._gather(layer, chunk, q.dtype)
+        )
         attended = scaled_dot_product_attention(
             q.transpose(0, 1).unsqueeze(0),
             keys.unsqueeze(0),

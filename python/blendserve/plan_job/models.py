@@ -25,8 +25,8 @@ class PlannedModel:
     def resolve(
         cls, model: str | None, tokenizer: str | None, weight_bytes: int = 2, kv_bytes: int | None = None
     ) -> PlannedModel:
-        """`model` is a folder or the name of a spec, `tokenizer` a folder or the default model's name; bytes of elements
-        as in `ModelSpec.named`.
+        """`model` is a folder or the name of a spec, `tokenizer` a folder or the default model's name; the bytes are
+        those of `ModelSpec.named`.
 
         Without a tokenizer a folder uses its own, and a spec, which has none, the default model's. Raises `UserError`
         for a model that is neither; the tokenizer is looked for when it is used.

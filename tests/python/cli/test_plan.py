@@ -80,6 +80,7 @@ def test_the_json_has_the_report_and_what_it_holds_for(requests: Path, model_dir
         "predicted_cost": 2,
         "model": str(model_dir),
         "tokenizer": str(model_dir),
+        "kv_bytes": 2,
         "hardware": DEFAULT_HARDWARE,
         "tp": 2,
         "split_budget": 0.01,
