@@ -38,7 +38,7 @@ class PlannedDecode {
     block_indptr_.push_back(static_cast<std::int32_t>(block_table_.size()));
     const auto bytes = static_cast<std::size_t>(
         decode_plan_bytes(rows_.num_rows(), rows_.num_kv_heads, rows_.num_ctas, rows_.max_partials));
-    memory_.resize(bytes / sizeof(std::max_align_t) + 1);
+    memory_.resize(bytes / sizeof(Line) + 1);
     used_bytes_ = plan_decode(batch(), std::as_writable_bytes(std::span(memory_)));
   }
 
@@ -75,6 +75,10 @@ class PlannedDecode {
   }
 
  private:
+  struct alignas(16) Line {  // as a plan is aligned; has no padding, whose bytes would be anything
+    std::byte bytes[16];
+  };
+
   static std::size_t size(std::int32_t n) { return static_cast<std::size_t>(n); }
 
   template <typename Item>
@@ -85,7 +89,7 @@ class PlannedDecode {
   DecodeRows rows_;
   std::vector<std::int32_t> block_indptr_;
   std::vector<std::int32_t> block_table_;
-  std::vector<std::max_align_t> memory_;
+  std::vector<Line> memory_;
   std::int64_t used_bytes_ = 0;
 };
 
