@@ -95,13 +95,13 @@ __device__ __forceinline__ void unpack_e4m3(std::uint32_t word, std::uint32_t& l
       : "=r"(low), "=r"(high)
       : "r"(word));
 #else
-  const auto unpack = [](std::uint32_t high_bytes) {
-    const std::uint32_t small = e4m3_pair_as_small_halves(high_bytes);
+  const auto unpack = [word](int which) {
+    const std::uint32_t small = e4m3_pair_as_small_halves(word, which);
     const __half2 pair = __hmul2(*reinterpret_cast<const __half2*>(&small), __half2half2(__float2half(256.0F)));
     return *reinterpret_cast<const std::uint32_t*>(&pair);
   };
-  low = unpack(__byte_perm(word, 0, 0x1404));
-  high = unpack(__byte_perm(word, 0, 0x3424));
+  low = unpack(0);
+  high = unpack(1);
 #endif
 }
 
