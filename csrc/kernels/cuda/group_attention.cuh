@@ -131,7 +131,7 @@ class GroupAttention {
   }
 
  private:
-  using Tile = KvTile<kHeadDim* int{sizeof(Kv)}>;
+  using Tile = KvTile<kKvRowBytes<Kv, kHeadDim>>;
   using Operands = TileOperands<T, Kv>;
   using Operand = typename Operands::Operand;
   static constexpr int kSteps = kHeadDim / 16;  // products over a head

@@ -10,6 +10,10 @@
 
 namespace blendserve::cuda {
 
+// Of one key or value.
+template <typename Kv, int kHeadDim>
+inline constexpr int kKvRowBytes = kHeadDim * int{sizeof(Kv)};
+
 // A tile is the keys and values of 16 consecutive positions of one KV head, kRowBytes each, in shared memory as panels
 // of 16 rows by 128 bytes, or 64 where a row has no more: [K, V][panels][16][kWidth]. Where a row's 16-byte chunks lie
 // within it is the swizzle of the tensor copy engine for that width: ldmatrix then meets no bank conflict, plain or

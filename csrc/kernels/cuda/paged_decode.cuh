@@ -123,7 +123,7 @@ __device__ __forceinline__ KvSource kv_source(const blendserve_paged_decode_para
 template <typename T, typename Kv, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
 __device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                                         const DecodeLaunch& launch) {
-  constexpr int kRowBytes = kHeadDim * int{sizeof(Kv)};
+  constexpr int kRowBytes = kKvRowBytes<Kv, kHeadDim>;
   using Tile = KvTile<kRowBytes>;
   extern __shared__ __align__(1024) unsigned char shared[];
   using Ring = TileRing<kRowBytes, TileCopy<kRowBytes>, TileCursor>;
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     paged_decode_kernel(const __grid_constant__ blendserve_paged_decode_params params,
                         const __grid_constant__ CUtensorMap kv_map, const __grid_constant__ DecodeLaunch launch) {
 #if __CUDA_ARCH__ < 900
-  if constexpr (!TileCopy<kHeadDim* int{sizeof(Kv)}>::kNeedsSm90) {
+  if constexpr (!TileCopy<kKvRowBytes<Kv, kHeadDim>>::kNeedsSm90) {
     run_cta<T, Kv, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
   }
 #else

@@ -47,7 +47,7 @@ __device__ void write_shared_item(const blendserve_paged_decode_params& params, 
 template <typename T, typename Kv, int kHeadDim, template <int> typename TileCopy>
 __device__ __forceinline__ void run_shared_cta(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                                                const DecodeLaunch& launch) {
-  constexpr int kRowBytes = kHeadDim * int{sizeof(Kv)};
+  constexpr int kRowBytes = kKvRowBytes<Kv, kHeadDim>;
   extern __shared__ __align__(1024) unsigned char shared[];
   using Ring = TileRing<kRowBytes, TileCopy<kRowBytes>, RoundCursor>;
   auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kSliceTiles>*>(shared + kDecodeRingBytes);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     shared_decode_kernel(const __grid_constant__ blendserve_paged_decode_params params,
                          const __grid_constant__ CUtensorMap kv_map, const __grid_constant__ DecodeLaunch launch) {
 #if __CUDA_ARCH__ < 900
-  if constexpr (!TileCopy<kHeadDim* int{sizeof(Kv)}>::kNeedsSm90) {
+  if constexpr (!TileCopy<kKvRowBytes<Kv, kHeadDim>>::kNeedsSm90) {
     run_shared_cta<T, Kv, kHeadDim, TileCopy>(params, kv_map, launch);
   }
 #else
