@@ -18,8 +18,10 @@ __all__ = [
     "Device",
     "Dtype",
     "EngineConfig",
+    "KvDtype",
     "Schedule",
     "WeightDtype",
+    "kv_element_bytes",
     "parse_size",
 ]
 
@@ -27,6 +29,7 @@ Schedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
+KvDtype = Literal["auto", "float32", "bfloat16", "float16", "fp8_e4m3"]
 Attention = Literal["auto", "native_cpu", "native_cuda", "torch_ref"]  # the backends of `blendserve.attention`
 
 DEFAULT_WINDOW = 100_000
@@ -34,6 +37,7 @@ DEFAULT_WINDOW = 100_000
 
 PLANNED_SCHEDULES: tuple[Schedule, ...] = ("blend", "paper")
 
+_KV_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8_e4m3": 1}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -49,6 +53,13 @@ def parse_size(size: int | str) -> int:
     return size
 
 
+def kv_element_bytes(kv_dtype: str) -> int | None:
+    """Bytes of one number of a cached key or value; None for auto."""
+    if kv_dtype not in get_args(KvDtype):
+        raise UserError(f"kv_dtype is {kv_dtype!r}; it must be one of {', '.join(get_args(KvDtype))}")
+    return _KV_ELEMENT_BYTES.get(kv_dtype)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """Every field is checked on construction; a bad value raises `UserError`. None and "auto" are decided by `resolve`.
@@ -58,6 +69,7 @@ class EngineConfig:
     device, dtype: where the model runs, and in what; on a CPU auto is float32.
     weight_dtype: how the CPU engine keeps the matrices of the layers, which it computes with in float32; auto is dtype.
     kv_memory: bytes of KV cache, or a string such as "4GiB".
+    kv_dtype: in what the KV cache keeps keys and values; auto is dtype. docs/models.md says which there are where.
     max_batch_tokens: tokens computed in one step, at most.
     max_batch_requests: requests running at once, at most; not above max_batch_tokens.
     attention: the backend, by its name in `blendserve.attention`.
@@ -77,6 +89,7 @@ class EngineConfig:
     dtype: Dtype = "auto"
     weight_dtype: WeightDtype = "auto"
     kv_memory: int | str | None = None
+    kv_dtype: KvDtype = "auto"
     max_batch_tokens: int | None = None
     max_batch_requests: int | None = None
     attention: Attention = "auto"
@@ -95,6 +108,7 @@ class EngineConfig:
             "device": Device,
             "dtype": Dtype,
             "weight_dtype": WeightDtype,
+            "kv_dtype": KvDtype,
             "attention": Attention,
         }
         for name, choices in choices_of.items():

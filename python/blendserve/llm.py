@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
-from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, Schedule, WeightDtype
+from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, KvDtype, Schedule, WeightDtype
 from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward, pacing_of
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
@@ -53,6 +53,7 @@ class LLM:
         dtype: Dtype = "auto",
         weight_dtype: WeightDtype = "auto",
         kv_memory: int | str | None = None,
+        kv_dtype: KvDtype = "auto",
         max_batch_tokens: int | None = None,
         max_batch_requests: int | None = None,
         attention: Attention = "auto",
@@ -72,6 +73,7 @@ class LLM:
             dtype=dtype,
             weight_dtype=weight_dtype,
             kv_memory=kv_memory,
+            kv_dtype=kv_dtype,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             attention=attention,

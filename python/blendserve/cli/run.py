@@ -60,6 +60,9 @@ def run(
         int | None, typer.Option(metavar="N", help="Requests running at once, at most.")
     ] = None,
     kv_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the KV cache, such as 4GiB.")] = None,
+    kv_dtype: Annotated[
+        str, typer.Option(help="What the KV cache keeps: auto (as --dtype), float32, bfloat16, float16 or fp8_e4m3.")
+    ] = "auto",
     hardware: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +116,7 @@ def run(
             weight_dtype=weight_dtype,  # type: ignore[arg-type]
             attention=attention,  # type: ignore[arg-type]
             kv_memory=kv_memory,
+            kv_dtype=kv_dtype,  # type: ignore[arg-type]
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             seed=seed,

@@ -68,7 +68,7 @@ def _facts(report: RunReport) -> str:
             "Least memory time": duration(report.bound.t_mem_s),
             "KV cache": f"{report.kv_capacity_tokens:,} tokens",
             "Width of a step": f"{settings['max_batch_tokens']:,} tokens",
-            "Precision": str(settings["dtype"]),
+            "Precision": f"{settings['dtype']}, KV cache {settings['kv_dtype']}",
             "Paced by": correction_text(report.correction),
         }
     )

@@ -31,7 +31,7 @@ COLUMNS = {
 REPORT = RunReport(
     settings={
         "version": "1", "model": "tiny", "device": "cpu", "schedule": "blend", "dtype": "float32",
-        "max_batch_tokens": 512, "seed": 0,
+        "kv_dtype": "bfloat16", "max_batch_tokens": 512, "seed": 0,
     },
     num_sequences=12,
     prompt_tokens=2000,
