@@ -19,7 +19,7 @@ from blendserve.text.tokenizer import Tokenizer
 __all__ = ["Answering", "PreparedWindow", "prepare_window"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Queued:
     """A row that can be answered; `work` is the tokens of its prompt and of the longest answer, of all choices, or 0 if
     it gets a copy of another row's answer.
@@ -45,18 +45,21 @@ class PreparedWindow:
 def prepare_window(engine: Engine, rows: RowWindow, share_read: float) -> PreparedWindow:
     """Checks and plans; in any thread."""
     errors = list(rows.errors)
-    answerable: list[tuple[BatchRequest, EngineRequest, int]] = []
-    for row, request in rows.rows:
-        try:
-            max_new_tokens = engine.limits.max_new_tokens(request)
-        except RequestError as error:
-            errors.append(row.failed(error))
+    requests: list[EngineRequest] = []
+    max_new_tokens: list[int] = []
+    queued: list[_Queued] = []
+    outcomes = engine.limits.max_new_tokens([request for _, request in rows.rows])
+    for (row, request), outcome in zip(rows.rows, outcomes, strict=True):
+        if isinstance(outcome, RequestError):
+            errors.append(row.failed(outcome))
         else:
-            work = request.params.n * (len(request.prompt_token_ids) + max_new_tokens)
-            answerable.append((row, request, work))
-    window = engine.make_window([request for _, request, _ in answerable])
-    computed = {group[0] for group in window.groups}
-    queued = [_Queued(row, work if place in computed else 0) for place, (row, _, work) in enumerate(answerable)]
+            requests.append(request)
+            max_new_tokens.append(outcome)
+            queued.append(_Queued(row, request.params.n * (len(request.prompt_token_ids) + outcome)))
+    window = engine.make_window(requests, max_new_tokens)
+    for group in window.groups:
+        for place in group[1:]:
+            queued[place].work = 0
     return PreparedWindow(window, queued, errors, share_read)
 
 

@@ -18,6 +18,7 @@ from blendserve.engine.schedulers import Schedulers
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
+from blendserve.errors import RequestError
 from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
 from blendserve.recording import RunRecorder, StageClock
 from blendserve.resources import ResolvedConfig
@@ -70,7 +71,7 @@ class Engine:
         self._limits = RequestLimits.of(
             runner.model_config, kv_capacity=config.kv_capacity, has_tokenizer=decode is not None
         )
-        self._maker = WindowMaker(self._limits, tuple(eos_token_ids), config.seed, planner)
+        self._maker = WindowMaker(tuple(eos_token_ids), config.seed, planner)
         self._windows = WindowQueue()
         self._num_windows = 0
         self._num_duplicates = 0
@@ -128,13 +129,9 @@ class Engine:
         """Whether there is work that has not started yet: another window would only wait behind it."""
         return len(self._windows) > 0 or self._num_waiting > 0
 
-    def make_window(self, requests: Sequence[EngineRequest]) -> Window:
-        """Requests as a window to add. Any thread may make one.
-
-        Raises:
-            RequestError: one of them can't be answered.
-        """
-        return self._maker.make(requests)
+    def make_window(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Window:
+        """Requests as a window to add, with what `limits` allow each to generate. Any thread may make one."""
+        return self._maker.make(requests, max_new_tokens)
 
     def add_window(self, window: Window, *, priority: float = 0, deadline: float | None = None) -> range:
         """Queue a window; returns the indices by which its requests' `RequestOutput`s are known. Any thread may add.
@@ -144,8 +141,17 @@ class Engine:
         return self._windows.put(window, priority=priority, deadline=deadline)
 
     def add(self, requests: Sequence[EngineRequest]) -> range:
-        """`make_window` and `add_window`."""
-        return self.add_window(self.make_window(requests))
+        """`make_window` and `add_window`.
+
+        Raises:
+            RequestError: one of them can't be answered.
+        """
+        max_new_tokens = []
+        for outcome in self._limits.max_new_tokens(requests):
+            if isinstance(outcome, RequestError):
+                raise outcome
+            max_new_tokens.append(outcome)
+        return self.add_window(self.make_window(requests, max_new_tokens))
 
     def step(self) -> list[RequestOutput] | None:
         """Run one step. Returns the requests that finished in it, or None when there is nothing left to run.
