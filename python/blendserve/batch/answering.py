@@ -12,8 +12,9 @@ from blendserve.engine import Engine, EngineRequest, Window
 from blendserve.errors import RequestError
 from blendserve.io.batch_input import BatchRequest, RowError
 from blendserve.io.batch_output import success_row
+from blendserve.io.choice_logprobs import TokenSpelling
 from blendserve.llm import LLM
-from blendserve.outputs import RequestOutput
+from blendserve.outputs import FinishedRequest
 from blendserve.text.tokenizer import Tokenizer
 
 __all__ = ["Answering", "PreparedWindow", "prepare_window"]
@@ -72,6 +73,7 @@ class Answering:
         self._tally = tally
         self._observer = observer
         self._default_model_name = default_model_name
+        self._spelling = _spelling(llm.tokenizer)
         self._queued: dict[int, _Queued] = {}
         self._num_requests = 0
         self._work = 0
@@ -110,8 +112,9 @@ class Answering:
         rows = []
         for output in outputs:
             queued = self._queued.pop(output.index)
-            rows.append(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
-            self._work_given_up += max(queued.work - _num_tokens(output), 0)
+            rows.append(self._result_row(queued.row, output))
+            num_tokens = len(output.outputs) * len(output.prompt_token_ids) + output.num_output_tokens
+            self._work_given_up += max(queued.work - num_tokens, 0)
         self._tally.answered(rows)
         self._engine.clock.mark("writing")
         self._observer.progress(self._progress())
@@ -129,28 +132,25 @@ class Answering:
             stats=stats,
         )
 
-
-def _result_row(
-    row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None, default_model_name: str
-) -> bytes:
-    return success_row(
-        row,
-        output,
-        created=int(time.time()),
-        model=default_model_name,
-        prompt_text=_prompt_text(row, output, tokenizer) if row.echo else None,
-        token_text=None if tokenizer is None else tokenizer.token_text,
-        token_bytes=None if tokenizer is None else tokenizer.token_bytes,
-    )
+    def _result_row(self, row: BatchRequest, output: FinishedRequest) -> bytes:
+        return success_row(
+            row,
+            output,
+            created=int(time.time()),
+            model=self._default_model_name,
+            prompt_text=_prompt_text(row, output, self._llm.tokenizer) if row.echo else None,
+            spelling=self._spelling,
+        )
 
 
-def _prompt_text(row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None) -> str | None:
+def _spelling(tokenizer: Tokenizer | None) -> TokenSpelling:
+    if tokenizer is None:
+        return TokenSpelling(None, None)
+    return TokenSpelling(tokenizer.token_text, tokenizer.token_bytes)
+
+
+def _prompt_text(row: BatchRequest, output: FinishedRequest, tokenizer: Tokenizer | None) -> str | None:
     """As the row gives it, or what its token ids spell."""
     if isinstance(row.prompt, str) or tokenizer is None:
         return row.prompt if isinstance(row.prompt, str) else None
-    return tokenizer.decode(output.prompt_token_ids)
-
-
-def _num_tokens(output: RequestOutput) -> int:
-    """Prompt and output tokens of all choices."""
-    return sum(len(output.prompt_token_ids) + len(choice.token_ids) for choice in output.outputs)
+    return tokenizer.decode(output.prompt_token_ids.tolist())

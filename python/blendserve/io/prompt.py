@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blendserve._core import token_array
 from blendserve.errors import RequestError
 from blendserve.io.fields import JsonObject, refused, token_ids
 
@@ -17,10 +16,10 @@ _RULE = "a non-empty string or a non-empty list of token ids"
 
 
 def read_prompt(body: JsonObject) -> str | NDArray[np.int32]:
-    """A list of exactly one prompt is that prompt; a list of several is refused."""
+    """A list of exactly one prompt is that prompt; a list of several is refused. Token ids may be an array already."""
     prompt = body.required("prompt", _RULE)
-    if isinstance(prompt, list) and prompt and (ids := token_array(prompt)) is not None:
-        return ids
+    if isinstance(prompt, np.ndarray):
+        return prompt
     path = body.path_of("prompt")
     if isinstance(prompt, list) and not {str, list}.isdisjoint(map(type, prompt)):
         if len(prompt) > 1:
