@@ -164,8 +164,7 @@ class LLM:
 
         Ending the iteration early cancels what is not finished.
         """
-        requests = self._requests(prompts, params)
-        return self._stream(requests)
+        return self._stream(*self._requests(prompts, params))
 
     def submit(
         self,
@@ -185,10 +184,10 @@ class LLM:
             priority: any finite number.
             deadline: seconds from now by which the answers are wanted: it orders submissions, and nothing ends by it.
         """
-        requests = self._requests(prompts, params)
+        requests, max_new_tokens = self._requests(prompts, params)
         check_order(priority, deadline)
         due = None if deadline is None else time.monotonic() + deadline
-        window = self.engine.make_window(requests)
+        window = self.engine.make_window(requests, max_new_tokens)
         return Submission(self._shared, self._shared.add(window, priority=priority, deadline=due))
 
     def chat(
@@ -209,8 +208,8 @@ class LLM:
                 raise _placed(error, f"conversations[{index}]") from None
         return self.generate(prompts, params)
 
-    def _stream(self, requests: Sequence[EngineRequest]) -> Iterator[RequestOutput]:
-        indices = self._shared.add(self.engine.make_window(requests))
+    def _stream(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Iterator[RequestOutput]:
+        indices = self._shared.add(self.engine.make_window(requests, max_new_tokens))
         unfinished = set(indices)
         try:
             while unfinished and (finished := self._shared.take_finished(unfinished)):
@@ -222,7 +221,8 @@ class LLM:
 
     def _requests(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[EngineRequest]:
+    ) -> tuple[list[EngineRequest], list[int]]:
+        """What is asked, and how many tokens each answer may have."""
         token_ids = tokenize_prompts(prompts, self.tokenizer)
         requests = [
             EngineRequest(prompt, prompt_params, name=str(index))
@@ -230,12 +230,12 @@ class LLM:
                 zip(token_ids, params_per_prompt(params, len(token_ids)), strict=True)
             )
         ]
-        for index, request in enumerate(requests):
-            try:
-                self.engine.limits.max_new_tokens(request)
-            except RequestError as error:
-                raise _placed(error, f"prompts[{index}]") from None
-        return requests
+        max_new_tokens = []
+        for index, outcome in enumerate(self.engine.limits.max_new_tokens(requests)):
+            if isinstance(outcome, RequestError):
+                raise _placed(outcome, f"prompts[{index}]")
+            max_new_tokens.append(outcome)
+        return requests, max_new_tokens
 
 
 def _placed(error: RequestError, place: str) -> RequestError:

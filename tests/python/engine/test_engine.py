@@ -137,7 +137,7 @@ def test_requests_may_arrive_while_others_run(model_dir: Path) -> None:
     first = engine.add(arriving[:1]).start
     for request in arriving[1:]:
         for output in engine.step() or []:
-            answers[output.index] = (output.token_ids,)
+            answers[output.index] = (output.outputs[0].token_ids,)
         engine.add([request])
     answers |= run(engine)
     assert [answers[first + i] for i in range(10)] == [expected[i] for i in range(10)]
