@@ -91,6 +91,6 @@ class ProgressDisplay:
         num_tokens = stats.num_prompt_tokens + stats.num_output_tokens
         cached = stats.num_cached_tokens / stats.num_prompt_tokens if stats.num_prompt_tokens else 0.0
         return (
-            f"{progress.num_answered}/{progress.num_requests} answered, {progress.num_running} running, "
+            f"{progress.num_answered}/{progress.num_requests} rows answered, {progress.num_running} sequences running, "
             f"{self._tokens_per_second(num_tokens)}, {cached:.0%} of prompts cached"
         )
