@@ -39,7 +39,7 @@ from blendserve.batch.tally import Tally
 from blendserve.batch.tokenize import tokenize_rows
 from blendserve.batch.windows import OneAhead, row_windows
 from blendserve.config import DEFAULT_WINDOW, PLANNED_SCHEDULES
-from blendserve.engine import Engine, JobPlanner
+from blendserve.engine import Engine, WindowPlanner
 from blendserve.io.batch_input import read_requests
 from blendserve.io.result_writer import ResultWriter
 from blendserve.resources import ResolvedConfig
@@ -190,7 +190,7 @@ def stub_engine(arguments: argparse.Namespace) -> Engine:
     )
     planner = None
     if arguments.schedule in PLANNED_SCHEDULES:
-        planner = JobPlanner(bs.ModelSpec.named("llama-3.1-8b"), device, arguments.max_batch_tokens, seed=0)
+        planner = WindowPlanner(bs.ModelSpec.named("llama-3.1-8b"), device, arguments.max_batch_tokens, seed=0)
     return Engine(StubRunner(), config, (), None, planner)  # type: ignore[arg-type]
 
 
