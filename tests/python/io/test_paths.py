@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import sys
 from pathlib import Path
@@ -144,3 +147,14 @@ def test_the_input_as_output_is_refused_under_any_name(tmp_path: Path) -> None:
     for output in (path, alias, tmp_path / "." / "in.jsonl"):
         with pytest.raises(UserError, match="is the input file; give another path"):
             check_paths(str(path), str(output))
+
+
+@pytest.mark.parametrize("compressed", [gzip.compress(b"{}"), lzma.compress(b"{}"), bz2.compress(b"{}")])
+def test_a_compressed_input_is_refused_with_what_unpacks_it(tmp_path: Path, compressed: bytes) -> None:
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(compressed)
+    with (
+        pytest.raises(UserError, match=r"in.jsonl.gz is compressed; .* `(gzip|xz|bzip2) -dc` of it"),
+        input_file(str(path)),
+    ):
+        pass
