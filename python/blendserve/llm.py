@@ -10,7 +10,7 @@ from typing import Any
 
 from blendserve._core import SchedulerStats
 from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, KvDtype, Schedule, WeightDtype
-from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward, pacing_of
+from blendserve.engine import Engine, EngineRequest, SharedEngine, WindowPlanner, check_forward, pacing_of
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
@@ -108,7 +108,7 @@ class LLM:
         self.model_config = read_config(model_dir)
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
         is_planned = self.config.schedule in PLANNED_SCHEDULES
-        planner = JobPlanner.of(model_dir, self.model_config, self.config) if is_planned else None
+        planner = WindowPlanner.of(model_dir, self.model_config, self.config) if is_planned else None
         pacing = pacing_of(model_dir, config, self.config, planner)
         model = load_model(
             model_dir,

@@ -16,8 +16,9 @@ __all__ = ["JobObserver", "JobProgress", "JobSummary"]
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A moment of a running job: of the `num_requests` read so far, and of its work in tokens, prompt and possible
-    output, 0 once given up; `total_work` is estimated as far as the input is not read.
+    """A moment of a running job: of the `num_requests` rows read so far, and of its work in tokens, prompt and possible
+    output, 0 once given up; `total_work` is estimated as far as the input is not read. `num_running` counts sequences:
+    a row with `n` choices is up to n of them.
     """
 
     num_answered: int

@@ -96,6 +96,6 @@ class ProgressDisplay:
         is_corrected = progress.correction != TimeCorrection()
         paced = f", paced by {correction_text(progress.correction)}" if is_corrected else ""
         return (
-            f"{progress.num_answered}/{progress.num_requests} answered, {progress.num_running} running, "
+            f"{progress.num_answered}/{progress.num_requests} rows answered, {progress.num_running} sequences running, "
             f"{self._tokens_per_second(num_tokens)}, {cached:.0%} of prompts cached{paced}"
         )

@@ -61,7 +61,8 @@ def simulate(
         typer.Option(
             "--execution",
             metavar="NAME",
-            help="How a step runs: overlapped, sequential, or both [default: overlapped].",
+            help="How a step runs: overlapped, sequential, or both "
+            "[default: sequential on a profiled device, else overlapped].",
         ),
     ] = None,
     lengths: Annotated[
@@ -139,9 +140,9 @@ def _schedules(chosen: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _executions(chosen: list[str] | None) -> list[str]:
+def _executions(chosen: list[str] | None) -> list[str] | None:
     if not chosen:
-        return [EXECUTIONS[0]]
+        return None
     names = [name for choice in chosen for name in (EXECUTIONS if choice == "both" else (choice,))]
     return list(dict.fromkeys(names))
 

@@ -12,12 +12,12 @@ from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
-from blendserve.engine.job_planner import JobPlanner
 from blendserve.engine.pacing import Pacing
 from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
 from blendserve.engine.schedulers import Schedulers
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
+from blendserve.engine.window_planner import WindowPlanner
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
 from blendserve.errors import RequestError
 from blendserve.outputs import CompletionOutput, FinishedRequest, TokenLogprob
@@ -34,7 +34,7 @@ _NOBODY: NDArray[np.int32] = np.empty(0, np.int32)
 
 
 @dataclass(slots=True)
-class _Job:
+class _ActiveRequest:
     """A request and its `n` choices, which are the scheduler's requests first_id, first_id + 1, ...
 
     Its answer is that of all requests in `indices`, copied for all but the first.
@@ -66,7 +66,7 @@ class Engine:
         config: ResolvedConfig,
         eos_token_ids: Sequence[int],
         decode: Decode | None,
-        planner: JobPlanner | None = None,
+        planner: WindowPlanner | None = None,
         pacing: Pacing | None = None,
     ) -> None:
         self._runner = runner
@@ -86,7 +86,7 @@ class Engine:
         self._answers = Answers(decode)
         self._repetitions = RepetitionWatch()
         self._num_runaways = 0
-        self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
+        self._active: dict[int, _ActiveRequest] = {}  # by scheduler request id; the choices of a request share one
         self._executor = StepExecutor(in_background=config.async_scheduling)
         self._ended = _NOBODY  # since the step in flight was planned
         self._settled: list[FinishedRequest] = []  # finished in a step that was waited for between two calls of step()
@@ -267,7 +267,7 @@ class Engine:
             arrivals.column(lambda params: num_logprobs(params.prompt_logprobs), np.int32),
         )
         for request, group in zip(window.requests, window.groups, strict=True):
-            self._begin(_Job([queued.indices[place] for place in group], request, first_id))
+            self._begin(_ActiveRequest([queued.indices[place] for place in group], request, first_id))
             first_id += request.params.n
         if self.recorder is not None:
             self.recorder.arrived(arrivals.tokens, arrivals.offsets, first_id=first_id - arrivals.num_rows)
@@ -297,10 +297,10 @@ class Engine:
         cancelled = set(indices)
         self._settled = [output for output in self._settled if output.index not in cancelled]
         self._windows.cancel(cancelled)
-        for request_id, job in list(self._jobs.items()):
-            if not cancelled.isdisjoint(job.indices):
-                job.indices = [index for index in job.indices if index not in cancelled]
-            if not job.indices:
+        for request_id, active in list(self._active.items()):
+            if not cancelled.isdisjoint(active.indices):
+                active.indices = [index for index in active.indices if index not in cancelled]
+            if not active.indices:
                 self._drop(request_id)
 
     def _drop(self, request_id: int) -> None:
@@ -308,19 +308,19 @@ class Engine:
         self.scheduler.forget(request_id)
         self._answers.drop(request_id)
         self._repetitions.finish(request_id)
-        self._prompt_scores.finish(self._jobs.pop(request_id).first_id)
+        self._prompt_scores.finish(self._active.pop(request_id).first_id)
         self._sampling.edit(request_id, None)
 
-    def _begin(self, job: _Job) -> None:
-        prompt, params = job.request.prompt_token_ids, job.request.params
-        for request_id in range(job.first_id, job.first_id + params.n):
-            self._jobs[request_id] = job
+    def _begin(self, active: _ActiveRequest) -> None:
+        prompt, params = active.request.prompt_token_ids, active.request.params
+        for request_id in range(active.first_id, active.first_id + params.n):
+            self._active[request_id] = active
             self._answers.begin(request_id, params)
             self._repetitions.begin(request_id, self._repetition_limit(params), params.min_tokens)
             if params.edits_logits:
                 self._sampling.edit(request_id, LogitEdits.of(params, prompt, self._maker.end_ids(params)))
         if params.prompt_logprobs is not None:
-            self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
+            self._prompt_scores.begin(active.first_id, len(prompt), params.prompt_logprobs)
 
     def _repetition_limit(self, params: SamplingParams) -> int:
         if params.max_repeated_tokens is not None:
@@ -331,31 +331,31 @@ class Engine:
         outputs = []
         answers = self.scheduler.take_answers(finished)
         for request_id, (token_ids, reason) in zip(finished.tolist(), answers, strict=True):
-            job = self._jobs.pop(request_id)
-            params, choice = job.request.params, request_id - job.first_id
+            active = self._active.pop(request_id)
+            params, choice = active.request.params, request_id - active.first_id
             if self.recorder is not None:
                 self.recorder.finished(request_id, len(token_ids))
-            job.choices[choice] = self._answers.finish(request_id, params, choice, token_ids, reason)
+            active.choices[choice] = self._answers.finish(request_id, params, choice, token_ids, reason)
             self._repetitions.finish(request_id)
             if request_id in self._sampling.edits:
                 self._sampling.edit(request_id, None)
-            if len(job.choices) == params.n:
-                output = self._output(job)
-                outputs += [output, *(output.copied_to(index) for index in job.indices[1:])]
+            if len(active.choices) == params.n:
+                output = self._output(active)
+                outputs += [output, *(output.copied_to(index) for index in active.indices[1:])]
         return outputs
 
-    def _output(self, job: _Job) -> FinishedRequest:
+    def _output(self, active: _ActiveRequest) -> FinishedRequest:
         return FinishedRequest(
-            index=job.indices[0],
-            prompt_token_ids=job.request.prompt_token_ids,
-            outputs=tuple([job.choices[choice] for choice in range(job.request.params.n)]),
-            num_cached_tokens=self.scheduler.num_cached_tokens(job.first_id),
-            prompt_logprobs=self._prompt_logprobs(job),
+            index=active.indices[0],
+            prompt_token_ids=active.request.prompt_token_ids,
+            outputs=tuple([active.choices[choice] for choice in range(active.request.params.n)]),
+            num_cached_tokens=self.scheduler.num_cached_tokens(active.first_id),
+            prompt_logprobs=self._prompt_logprobs(active),
         )
 
-    def _prompt_logprobs(self, job: _Job) -> tuple[TokenLogprob | None, ...] | None:
-        scores = self._prompt_scores.finish(job.first_id)
-        return None if scores is None else (None, *token_logprobs(job.request.prompt_token_ids[1:], scores))
+    def _prompt_logprobs(self, active: _ActiveRequest) -> tuple[TokenLogprob | None, ...] | None:
+        scores = self._prompt_scores.finish(active.first_id)
+        return None if scores is None else (None, *token_logprobs(active.request.prompt_token_ids[1:], scores))
 
 
 def _with(ids: NDArray[np.int32], more: list[int]) -> NDArray[np.int32]:

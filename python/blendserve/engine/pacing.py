@@ -9,8 +9,8 @@ from typing import Any
 from blendserve._core import CostModel, StepPlan, TimeCorrection, TimeCorrector, batch_of
 from blendserve.config import EngineConfig
 from blendserve.devices import device_fields
-from blendserve.engine.job_planner import JobPlanner
 from blendserve.engine.schedulers import EXECUTION
+from blendserve.engine.window_planner import WindowPlanner
 from blendserve.recording import CorrectionChange, ScheduleLog, read_schedule_log
 from blendserve.resources import ResolvedConfig
 
@@ -59,7 +59,7 @@ class Pacing:
         return self._corrector.correction if self._corrector.add(batch_of(plan), seconds) else None
 
 
-def pacing_of(model_dir: Path, config: EngineConfig, resolved: ResolvedConfig, planner: JobPlanner | None) -> Pacing:
+def pacing_of(model_dir: Path, config: EngineConfig, resolved: ResolvedConfig, planner: WindowPlanner | None) -> Pacing:
     """As `config` asks for. Measured times change nothing but the pace of `blend`.
 
     Raises:

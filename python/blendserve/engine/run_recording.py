@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from blendserve._core import CostModel
-from blendserve.engine.job_planner import engine_specs
 from blendserve.engine.schedulers import EXECUTION
+from blendserve.engine.window_planner import engine_specs
 from blendserve.models import ModelShape
 from blendserve.recording import RunRecorder
 from blendserve.resources import ResolvedConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blendserve._core import SchedulerStats, StepScheduler, TimeCorrection
-from blendserve.engine.job_planner import PlannedJob
+from blendserve.engine.window_planner import WindowPlan
 from blendserve.resources import ResolvedConfig
 
 __all__ = ["EXECUTION", "Schedulers"]
@@ -37,9 +37,9 @@ class Schedulers:
         """Whether the current one is to be given no more requests."""
         return self._current.num_requests >= _MAX_ROWS
 
-    def replace(self, job: PlannedJob | None) -> None:
-        """When all requests have ended: by a scheduler of `job`, which goes on with what is cached."""
-        past, self._current = self._current, self._scheduler_of(job)
+    def replace(self, planned: WindowPlan | None) -> None:
+        """When all requests have ended: by a scheduler of `planned`, which goes on with what is cached."""
+        past, self._current = self._current, self._scheduler_of(planned)
         self._current.take_over_cache(past)
         self._past_stats += past.stats
 
@@ -48,19 +48,19 @@ class Schedulers:
         self._correction = correction
         self._current.correct_times(correction)
 
-    def _scheduler_of(self, job: PlannedJob | None) -> StepScheduler:
+    def _scheduler_of(self, planned: WindowPlan | None) -> StepScheduler:
         config = self._config
         scheduler = StepScheduler(
-            None if job is None else job.plan,
+            None if planned is None else planned.plan,
             num_blocks=config.num_blocks,
             block_size=config.block_size,
             max_batch_tokens=config.max_batch_tokens,
             max_batch_requests=config.max_batch_requests,
             max_prompt_logits=config.max_prompt_logits,
-            schedule=self._schedule_without_plan if job is None else config.schedule,
+            schedule=self._schedule_without_plan if planned is None else config.schedule,
             seed=config.seed % 2**64,
             execution=EXECUTION,
-            first_rows=[] if job is None else job.first_rows,
+            first_rows=[] if planned is None else planned.first_rows,
             adds_requests=False,
             max_steps_in_flight=2 if config.async_scheduling else 1,
         )

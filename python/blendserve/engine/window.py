@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from blendserve.engine.arrivals import Arrivals
 from blendserve.engine.engine_request import EngineRequest
 from blendserve.engine.equal_requests import group_equal
-from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.window_planner import WindowPlan, WindowPlanner
 from blendserve.sampling_params import SamplingParams
 
 __all__ = ["Window", "WindowMaker"]
@@ -33,7 +33,7 @@ class Window:
     groups: Sequence[Sequence[int]]
     arrivals: Arrivals
     sampling: dict[str, NDArray[Any]]
-    plan: PlannedJob | None
+    plan: WindowPlan | None
     planning_s: float
 
     @property
@@ -47,7 +47,7 @@ class WindowMaker:
 
     eos_token_ids: tuple[int, ...]
     seed: int
-    planner: JobPlanner | None
+    planner: WindowPlanner | None
 
     def make(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Window:
         """`max_new_tokens`: what each request may generate."""

@@ -42,7 +42,8 @@ def test_a_terminal_shows_a_bar_with_speed_rest_and_cache(job: Job, monkeypatch:
     shown = read_terminal(job)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(
-        r"answering .* \d+/20 answered, \d+ running, [\d,]+ tokens/s, \d+% of prompts cached ETA \S+", plain
+        r"answering .* \d+/20 rows answered, \d+ sequences running, [\d,]+ tokens/s, \d+% of prompts cached ETA \S+",
+        plain,
     )
     assert "20 answered, 0 failed" in plain
     assert "reading requests ..." not in plain
@@ -65,9 +66,9 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch: pytest.MonkeyPatc
             display.progress(progress(work_done=work_done))
     assert out.getvalue().splitlines() == [
         "answering ...",
-        " 25% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:00:31",
-        " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:02:20",
-        " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA ?",
+        " 25% 3/20 rows answered, 7 sequences running, 0 tokens/s, 0% of prompts cached, ETA 0:00:31",
+        " 30% 3/20 rows answered, 7 sequences running, 0 tokens/s, 0% of prompts cached, ETA 0:02:20",
+        " 30% 3/20 rows answered, 7 sequences running, 0 tokens/s, 0% of prompts cached, ETA ?",
     ]
 
 

@@ -128,6 +128,17 @@ def test_a_device_file_takes_the_place_of_a_name(trace: Path, tmp_path: Path) ->
     assert figures["runs"][0]["total_s"] == named["runs"][0]["total_s"]
 
 
+def test_a_profiled_device_runs_its_steps_sequentially_unless_told_otherwise(trace: Path, tmp_path: Path) -> None:
+    rates = {"layers": [[1, 1e14]], "head": [[1, 1e14]], "prefill_attention_flops": 1e14}
+    measured = {"element_bytes": 2, **rates, "decode_attention_bandwidth": 1e12}
+    device = tmp_path / "cpu.json"
+    device.write_text(json.dumps({**HARDWARE, "measured": measured}))
+    arguments = ["--trace", trace, "--schedule", "dfs"]
+    for options, execution in (([], "sequential"), (["--execution", "overlapped"], "overlapped")):
+        figures = figures_of(tmp_path, *arguments, *options, hardware=device)
+        assert [run["execution"] for run in figures["runs"]] == [execution]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

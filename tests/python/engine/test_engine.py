@@ -156,7 +156,7 @@ def test_only_unfinished_requests_take_memory(model_dir: Path) -> None:
     engine = load(model_dir).engine
     engine.add(requests(stop="zzz"))
     run(engine)
-    assert not engine._jobs
+    assert not engine._active
     assert not any((engine._answers._stop_checkers, engine._answers._stop_matches, engine._answers._logprobs))
     assert len(engine.scheduler.output_tokens(0)) == 0
 

@@ -9,7 +9,7 @@ import blendserve as bs
 import numpy as np
 import pytest
 from blendserve import _core
-from blendserve.engine import EngineRequest, JobPlanner
+from blendserve.engine import EngineRequest, WindowPlanner
 from blendserve.engine.arrivals import Arrivals
 from paged_executor import PagedExecutor
 from step_plans import described, recorded_steps
@@ -52,7 +52,7 @@ def test_as_the_cpu_engine(schedule: Any, tmp_path: Path) -> None:
         requests = [
             EngineRequest(np.array(prompt, np.int32), each, "") for prompt, each in zip(prompts, params, strict=True)
         ]
-        planner = JobPlanner.of(model_dir, llm.model_config, llm.config)
+        planner = WindowPlanner.of(model_dir, llm.model_config, llm.config)
         planned = planner.plan(Arrivals.of(requests, llm.engine.limits))
         scheduler = bs.StepScheduler(
             planned.plan, max_new_tokens=lengths, first_rows=planned.first_rows, execution="sequential", **settings

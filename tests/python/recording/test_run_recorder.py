@@ -13,7 +13,7 @@ import pytest
 from blendserve import _core
 from blendserve._core import CostModel, TimeCorrection
 from blendserve.engine import EngineRequest, run_recorder
-from blendserve.engine.job_planner import engine_specs
+from blendserve.engine.window_planner import engine_specs
 from blendserve.recording import RunReport
 from tiny_models import build_llama
 

@@ -13,7 +13,7 @@ from blendserve import LLM, DeviceSpec, SamplingParams, UserError
 from blendserve.devices import with_kv_memory
 from blendserve.engine import EngineRequest, RequestLimits
 from blendserve.engine.arrivals import Arrivals
-from blendserve.engine.job_planner import JobPlanner
+from blendserve.engine.window_planner import WindowPlanner
 from blendserve.random_keys import stream_key
 from blendserve.resources import device_spec
 from tiny_models import build_llama
@@ -80,7 +80,7 @@ def test_requests_that_were_given_the_same_parameters_share_them() -> None:
 
 def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_path: Path) -> None:
     llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", max_batch_tokens=64)
-    planner = JobPlanner.of(tmp_path, llm.model_config, llm.config)
+    planner = WindowPlanner.of(tmp_path, llm.model_config, llm.config)
     assert planner.device.kv_memory_bytes == 2**20
     assert planner.model.weight_bytes == planner.model.kv_bytes == 4
     known, unknown = request(max_tokens=20, ignore_eos=True), request(max_tokens=20, prompt_len=9)
@@ -91,7 +91,7 @@ def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_
 
 def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
     llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB")
-    planner = JobPlanner.of(tmp_path, llm.model_config, llm.config)
+    planner = WindowPlanner.of(tmp_path, llm.model_config, llm.config)
     unknown = request(max_tokens=90)
     for told, least, most in ((request(hint=5, max_tokens=90), 5, 30), (request(max_tokens=1), 80, 90)):
         plan = planner.plan(arrivals_of([told] * 50 + [unknown])).plan
@@ -100,7 +100,7 @@ def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
 
 def test_the_device_that_is_named_takes_the_place_of_the_data_sheet(tmp_path: Path) -> None:
     llm = LLM(build_llama(tmp_path), device="cpu", schedule="blend", kv_memory="1MiB", hardware="l4-24gb")
-    planner = JobPlanner.of(tmp_path, llm.model_config, llm.config)
+    planner = WindowPlanner.of(tmp_path, llm.model_config, llm.config)
     assert planner.device == with_kv_memory(DeviceSpec.named("l4-24gb"), 2**20)
     with pytest.raises(UserError, match='hardware abacus: no device is named "abacus"'):
         LLM(tmp_path, device="cpu", hardware="abacus")
@@ -120,8 +120,8 @@ def test_a_gpu_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str, 
 
 def test_a_layout_that_the_performance_model_does_not_know_is_taken_for_a_dense_one(tmp_path: Path) -> None:
     llm = LLM(build_llama(tmp_path), device="cpu", kv_memory="1MiB")
-    known = JobPlanner.of(tmp_path, llm.model_config, llm.config).model
+    known = WindowPlanner.of(tmp_path, llm.model_config, llm.config).model
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_layer": 2}')
-    assumed = JobPlanner.of(tmp_path, llm.model_config, llm.config).model
+    assumed = WindowPlanner.of(tmp_path, llm.model_config, llm.config).model
     for figure in ("num_layers", "attention_width", "kv_width", "num_params", "weight_bytes", "kv_bytes"):
         assert getattr(assumed, figure) == getattr(known, figure), figure
