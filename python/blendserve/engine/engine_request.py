@@ -11,6 +11,7 @@ from blendserve.context_room import context_room
 from blendserve.errors import RequestError
 from blendserve.models import ModelShape
 from blendserve.sampling_params import SamplingParams
+from blendserve.vocabulary import check_vocabulary
 
 __all__ = ["EngineRequest", "RequestLimits"]
 
@@ -72,26 +73,14 @@ class RequestLimits:
 
     def _check_vocabulary(self, request: EngineRequest) -> None:
         params = request.params
-        self._check_ids("prompt", request.prompt_token_ids)
+        check_vocabulary("prompt", request.prompt_token_ids, self.vocab_size)
         if params.stop_token_ids:
-            self._check_ids("stop_token_ids", np.array(params.stop_token_ids, dtype=np.int32))
+            check_vocabulary("stop_token_ids", np.array(params.stop_token_ids, dtype=np.int32), self.vocab_size)
         if params.logit_bias:
-            self._check_ids("logit_bias", np.array(list(dict(params.logit_bias)), dtype=np.int32))
+            check_vocabulary("logit_bias", np.array(list(dict(params.logit_bias)), dtype=np.int32), self.vocab_size)
         if params.stop and not self.has_tokenizer:
             raise RequestError(
                 "stop strings need a tokenizer, and this model folder has none; use stop_token_ids",
                 code="no_tokenizer",
                 param="stop",
             )
-
-    def _check_ids(self, name: str, ids: NDArray[np.int32]) -> None:
-        """`ids` has at least one."""
-        if ids.view(np.uint32).max() < self.vocab_size:  # in which one below 0 is large
-            return
-        out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
-        raise RequestError(
-            f"token id {out_of_range[0]} in {name} is out of range; this model's vocabulary has ids 0 to "
-            f"{self.vocab_size - 1}",
-            code="token_id_out_of_range",
-            param=name,
-        )
