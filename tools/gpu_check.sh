@@ -4,7 +4,8 @@
 #   correctness  tests/gpu
 #   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill -> cuda_attention.json
 #   shared       decode with shared prefixes beside plain decode -> shared_prefixes.json
-#   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json
+#   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json, and with a KV cache
+#                in e4m3 -> end_to_end_fp8.json
 #   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
 #
 #   tools/gpu_check.sh OUTPUT_DIR [STAGE...]
@@ -13,7 +14,7 @@
 # interpreter that has torch, pytest and blendserve, COMMIT the commit of the library.
 set -uo pipefail
 
-[ $# -ge 1 ] || { sed -n '2,13p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,14p' "$0"; exit 2; }
 output=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 cd "$(dirname "$0")/.."
@@ -35,11 +36,11 @@ run() {  # run NAME LIMIT_S COMMAND...
 }
 
 correctness() {
-  run correctness 90 "$python" -m pytest tests/gpu -q
+  run correctness 150 "$python" -m pytest tests/gpu -q
 }
 
 bandwidth() {
-  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
+  run bandwidth 120 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
     --stage bandwidth --stage beside --stage gemm --stage prefill
 }
 
@@ -51,6 +52,8 @@ shared() {
 end_to_end() {
   run end_to_end 180 "$python" benchmarks/e2e/throughput.py --shape llama-3.1-8b --scale 4 --tolerance 0.15 \
     --schedules fcfs dfs --repeats 1 --commit "$commit" --out "$output/end_to_end.json"
+  run end_to_end_fp8 180 "$python" benchmarks/e2e/throughput.py --shape llama-3.1-8b --scale 4 --tolerance 0.5 \
+    --kv-dtype fp8_e4m3 --schedules dfs --repeats 1 --commit "$commit" --out "$output/end_to_end_fp8.json"
 }
 
 sanitizer() {

@@ -11,8 +11,8 @@ __all__ = ["check_vocabulary"]
 
 
 def check_vocabulary(name: str, ids: NDArray[np.int32], vocab_size: int) -> None:
-    """Raises `RequestError` that calls `ids` [p], p > 0, `name` if one is not in the model's vocabulary."""
-    if ids.view(np.uint32).max() < vocab_size:  # in which one below 0 is large
+    """Raises `RequestError` that calls `ids` [p] `name` if one is not in the model's vocabulary."""
+    if ids.view(np.uint32).max(initial=0) < vocab_size:  # in which one below 0 is large
         return
     out_of_range = ids[(ids < 0) | (ids >= vocab_size)]
     raise RequestError(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.kv_elements import as_cached, from_cached
 from blendserve.attention.native_cuda import NativeCudaAttention
 from blendserve.attention.rotation import rotate_
 from blendserve.errors import UserError
@@ -63,9 +64,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, float("-inf")).softmax(-1), values)
 
 
-def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_before() -> None:
-    backend = NativeCudaAttention(make_spec())
-    backend.kv_cache.fill_(float("nan"))
+def as_kept(x: Tensor, spec: AttentionSpec, scale: float) -> Tensor:
+    return from_cached(as_cached(x, spec.dtype, scale), torch.float32, scale)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"dtype": torch.float8_e4m3fn, "kv_scales": ((1.0, 1.0), (0.5, 0.3))}], ids=["bfloat16", "e4m3"]
+)
+def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_before(changes: dict[str, object]) -> None:
+    spec = make_spec(**changes)
+    backend = NativeCudaAttention(spec)
+    backend.kv_cache.view(torch.uint8).fill_(0xFF)  # NaN
     history = {(layer, s): ([], []) for layer in range(NUM_LAYERS) for s in range(5)}
     steps = [
         [(0, 0, 50), (1, 0, 17)],
@@ -93,11 +102,16 @@ def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_befor
                 rotate_(k, rotation)
                 out = backend.forward(layer, *heads, v, rotation)
             assert out.shape == q.shape
-            for (sequence, _, _), begin, end in zip(chunks, step.qo_indptr, step.qo_indptr[1:], strict=False):
+            k_scale, v_scale = spec.kv_scale(layer)
+            kept_k, kept_v = as_kept(k, spec, k_scale), as_kept(v, spec, v_scale)
+            for (sequence, before, new), begin, end in zip(chunks, step.qo_indptr, step.qo_indptr[1:], strict=False):
                 keys, values = history[layer, sequence]
-                keys.append(k[begin:end])
-                values.append(v[begin:end])
-                expected = attend(q[begin:end], torch.cat(keys), torch.cat(values))
+                keys.append(kept_k[begin:end])
+                values.append(kept_v[begin:end])
+                if before == 0 and new > 1:  # a whole prompt attends to what it brings, not to what is kept of it
+                    expected = attend(q[begin:end], k[begin:end], v[begin:end])
+                else:
+                    expected = attend(q[begin:end], torch.cat(keys), torch.cat(values))
                 error = (out[begin:end].double() - expected).norm() / expected.norm()
                 assert error < 1e-2
 

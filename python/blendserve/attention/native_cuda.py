@@ -13,12 +13,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import DecodeBatch, KvAppendParams, PagedDecodeParams, load_cuda_library
+from blendserve.attention.kv_elements import as_indexable, from_cached
 from blendserve.attention.rotation import Rotation
 from blendserve.errors import UserError
 
 __all__ = ["NativeCudaAttention"]
 
 _DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
+_KV_DTYPE_CODES = {**_DTYPE_CODES, torch.float8_e4m3fn: 2}
 _HEAD_DIMS = (64, 128)
 _MAX_GROUP = 16
 _ALIGNMENT = 16
@@ -94,10 +96,14 @@ class NativeCudaAttention:
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             block_size=spec.block_size,
-            dtype=_DTYPE_CODES[spec.dtype],
+            kv_dtype=_KV_DTYPE_CODES[spec.dtype],
         )
         self._batch = DecodeBatch(
-            num_kv_heads=spec.num_kv_heads, group=group, head_dim=spec.head_dim, block_size=spec.block_size
+            num_kv_heads=spec.num_kv_heads,
+            group=group,
+            head_dim=spec.head_dim,
+            block_size=spec.block_size,
+            kv_element_bytes=spec.dtype.itemsize,
         )
         self._decode = PagedDecodeParams(
             num_blocks=spec.num_blocks,
@@ -105,7 +111,7 @@ class NativeCudaAttention:
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             block_size=spec.block_size,
-            dtype=_DTYPE_CODES[spec.dtype],
+            kv_dtype=_KV_DTYPE_CODES[spec.dtype],
             scale=spec.scale,
         )
 
@@ -180,18 +186,22 @@ class NativeCudaAttention:
         self._append.q, self._append.q_stride = q.data_ptr(), q.stride(0)
         self._append.k, self._append.k_stride = k.data_ptr(), k.stride(0)
         self._append.v, self._append.v_stride = v.data_ptr(), v.stride(0)
-        self._append.kv = self._layer_pointers[layer]
+        self._append.kv, self._append.dtype = self._layer_pointers[layer], _DTYPE_CODES[q.dtype]
+        self._append.k_scale, self._append.v_scale = self.spec.kv_scale(layer)
         self._library.kv_append(self._append, stream)
 
     def _attend_decodes(self, layer: int, q: Tensor, out: Tensor, stream: int) -> None:
         self._decode.q, self._decode.q_stride = q.data_ptr(), q.stride(0)
         self._decode.out, self._decode.out_stride = out.data_ptr(), out.stride(0)
-        self._decode.kv = self._layer_pointers[layer]
+        self._decode.kv, self._decode.dtype = self._layer_pointers[layer], _DTYPE_CODES[q.dtype]
+        self._decode.k_scale, self._decode.v_scale = self.spec.kv_scale(layer)
         self._library.paged_decode(self._decode, stream)
 
     def _attend_chunk(self, layer: int, chunk: _PrefillChunk, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         starts_sequence = len(q) == chunk.kv_len
-        keys, values = (k.transpose(0, 1), v.transpose(0, 1)) if starts_sequence else self._gather(layer, chunk)
+        keys, values = (
+            (k.transpose(0, 1), v.transpose(0, 1)) if starts_sequence else self._gather(layer, chunk, q.dtype)
+        )
         attended = scaled_dot_product_attention(
             q.transpose(0, 1).unsqueeze(0),
             keys.unsqueeze(0),
@@ -203,11 +213,13 @@ class NativeCudaAttention:
         )
         return attended.squeeze(0).transpose(0, 1)
 
-    def _gather(self, layer: int, chunk: _PrefillChunk) -> tuple[Tensor, Tensor]:
-        """The keys and values of all the sequence's positions, each [num_kv_heads, kv_len, head_dim]."""
-        tiles = self.kv_cache[layer].index_select(0, chunk.blocks)  # whole blocks: index_select is slow on small rows
-        keys, values = tiles.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : chunk.kv_len]
-        return keys, values
+    def _gather(self, layer: int, chunk: _PrefillChunk, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The keys and values of all the sequence's positions, each [num_kv_heads, kv_len, head_dim], in `dtype`."""
+        cache = as_indexable(self.kv_cache[layer])
+        tiles = cache.index_select(0, chunk.blocks)  # whole blocks: index_select is slow on small rows
+        keys, values = tiles.view(self.spec.dtype).permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : chunk.kv_len]
+        k_scale, v_scale = self.spec.kv_scale(layer)
+        return from_cached(keys, dtype, k_scale), from_cached(values, dtype, v_scale)
 
     def _reserve_workspace(self) -> int:
         """Memory for the partial results of a step; returns how many they may be."""
@@ -226,8 +238,8 @@ def _unsupported(spec: AttentionSpec) -> str | None:
     group = spec.num_heads // spec.num_kv_heads
     if spec.device.type != "cuda":
         return f"device is {spec.device}, but native_cuda attention runs on an NVIDIA GPU"
-    if spec.dtype not in _DTYPE_CODES:
-        return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16 or float16"
+    if spec.dtype not in _KV_DTYPE_CODES:
+        return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16, float16 or float8_e4m3fn"
     if spec.head_dim not in _HEAD_DIMS:
         return f"head_dim is {spec.head_dim}, but native_cuda attention has {_HEAD_DIMS}"
     if group > _MAX_GROUP:

@@ -130,8 +130,9 @@ class BatchJob:
 def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
     """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
     weights = "" if settings.weight_dtype == "auto" else f" {settings.weight_dtype} weights"
+    cache = "" if settings.kv_dtype == settings.dtype else f" {settings.kv_dtype_name} KV"
     runaways = " without runaways" if settings.stop_runaways else ""
-    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}{runaways}"
+    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}{cache}{runaways}"
 
 
 def _outdated_text(count: int, output: str) -> str:

@@ -16,6 +16,7 @@ from blendserve.cli.exit_status import exit_status
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.cli.simulation_table import print_simulation
 from blendserve.cli.without_torch import without_torch
+from blendserve.config import kv_element_bytes
 from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.paths import STANDARD_STREAM, check_new_file
@@ -87,6 +88,10 @@ def simulate(
         str | None,
         typer.Option(metavar="SIZE", help="KV cache of a replica, such as 40GB [default: what the device has left]."),
     ] = None,
+    kv_dtype: Annotated[
+        str,
+        typer.Option(help="What the KV cache keeps: auto (as the weights), float32, bfloat16, float16 or fp8_e4m3."),
+    ] = "auto",
     count_scheduling: Annotated[
         bool, typer.Option("--count-scheduling", help="Add the scheduler's CPU time, as measured here, to every step.")
     ] = False,
@@ -100,7 +105,7 @@ def simulate(
     with exit_status(console, stopped="stopped before the simulation was complete"):
         _check_outputs(json, report, traces)
         device = named_device(hardware, tp)
-        planned = PlannedModel.resolve(model, None, element_bytes(device))
+        planned = PlannedModel.resolve(model, None, element_bytes(device), kv_element_bytes(kv_dtype))
         with ProgressDisplay(console) as display:
             display.phase("reading")
             with without_torch():

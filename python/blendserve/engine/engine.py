@@ -12,13 +12,15 @@ from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.engine.pacing import Pacing
 from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
 from blendserve.engine.schedulers import Schedulers
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
 from blendserve.engine.window_planner import WindowPlanner
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
-from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.errors import RequestError
+from blendserve.outputs import CompletionOutput, FinishedRequest, TokenLogprob
 from blendserve.recording import RunRecorder, StageClock
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
@@ -53,8 +55,9 @@ class Engine:
     planned schedules need, a window that finds the engine idle follows its plan, and has a scheduler of its own, which
     goes on with what is cached; one that comes while another runs waits until that has ended, unless a step has room
     for all of it: then it needs no plan. One thread at a time may use an engine, but any may make windows and add them.
-    `clock` has where the time of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one
-    is set, is told of every step.
+    `pacing` is told what every step takes, and corrects by it what later ones are paced by. `clock` has where the time
+    of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one is set, is told of every
+    step.
     """
 
     def __init__(
@@ -64,13 +67,14 @@ class Engine:
         eos_token_ids: Sequence[int],
         decode: Decode | None,
         planner: WindowPlanner | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         self._runner = runner
         self._config = config
         self._limits = RequestLimits.of(
             runner.model_config, kv_capacity=config.kv_capacity, has_tokenizer=decode is not None
         )
-        self._maker = WindowMaker(self._limits, tuple(eos_token_ids), config.seed, planner)
+        self._maker = WindowMaker(tuple(eos_token_ids), config.seed, planner)
         self._windows = WindowQueue()
         self._num_windows = 0
         self._num_duplicates = 0
@@ -85,9 +89,10 @@ class Engine:
         self._active: dict[int, _ActiveRequest] = {}  # by scheduler request id; the choices of a request share one
         self._executor = StepExecutor(in_background=config.async_scheduling)
         self._ended = _NOBODY  # since the step in flight was planned
-        self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
+        self._settled: list[FinishedRequest] = []  # finished in a step that was waited for between two calls of step()
         self.clock = StageClock()
         self.step_clock = StageClock()
+        self.pacing = pacing or Pacing()
         self.recorder: RunRecorder | None = None
 
     @property
@@ -128,26 +133,31 @@ class Engine:
         """Whether there is work that has not started yet: another window would only wait behind it."""
         return len(self._windows) > 0 or self._num_waiting > 0
 
-    def make_window(self, requests: Sequence[EngineRequest]) -> Window:
-        """Requests as a window to add. Any thread may make one.
-
-        Raises:
-            RequestError: one of them can't be answered.
-        """
-        return self._maker.make(requests)
+    def make_window(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Window:
+        """Requests as a window to add, with what `limits` allow each to generate. Any thread may make one."""
+        return self._maker.make(requests, max_new_tokens)
 
     def add_window(self, window: Window, *, priority: float = 0, deadline: float | None = None) -> range:
-        """Queue a window; returns the indices by which its requests' `RequestOutput`s are known. Any thread may add.
+        """Queue a window; returns the indices by which its requests are known when they finish. Any thread may add.
 
         Windows start by priority, the highest first, then by deadline, the earliest first, then as they come.
         """
         return self._windows.put(window, priority=priority, deadline=deadline)
 
     def add(self, requests: Sequence[EngineRequest]) -> range:
-        """`make_window` and `add_window`."""
-        return self.add_window(self.make_window(requests))
+        """`make_window` and `add_window`.
 
-    def step(self) -> list[RequestOutput] | None:
+        Raises:
+            RequestError: one of them can't be answered.
+        """
+        max_new_tokens = []
+        for outcome in self._limits.max_new_tokens(requests):
+            if isinstance(outcome, RequestError):
+                raise outcome
+            max_new_tokens.append(outcome)
+        return self.add_window(self.make_window(requests, max_new_tokens))
+
+    def step(self) -> list[FinishedRequest] | None:
         """Run one step. Returns the requests that finished in it, or None when there is nothing left to run.
 
         If the model fails, the error is raised and every request of the step waits to be run again.
@@ -183,12 +193,14 @@ class Engine:
     def _finish_step(self, plan: StepPlan) -> tuple[NDArray[np.int32], SampledTokens, NDArray[np.int32]]:
         """The requests that got a token, these tokens, and the requests that finished."""
         try:
-            sampled = self._executor.result()
+            sampled, seconds = self._executor.result()
         except BaseException:
             self.scheduler.abort_step(plan)
             raise
         self.clock.mark("step")
         finished = self.scheduler.update(plan, sampled.token_ids)
+        if self.pacing.stepped(plan, seconds):
+            self._schedulers.correct_times(self.pacing.correction)
         if self.recorder is not None:
             self.recorder.stepped(self.scheduler, plan)
         sample_ids = plan.sample_ids
@@ -200,11 +212,8 @@ class Engine:
 
     def _answer(
         self, sample_ids: NDArray[np.int32], sampled: SampledTokens, finished: NDArray[np.int32]
-    ) -> list[RequestOutput]:
-        ended_by_token = np.array(
-            [id_ for id_ in finished.tolist() if self.scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
-        )
-        matched = self._answers.accept(sample_ids, sampled, ended_by_token)
+    ) -> list[FinishedRequest]:
+        matched = self._answers.accept(sample_ids, sampled, self._ended_by_token)
         ended = _with(finished, matched)
         runaways = self._repetitions.accept(sample_ids, ended, self.scheduler.output_tokens)
         self._num_runaways += len(runaways)
@@ -213,13 +222,16 @@ class Engine:
         self._ended = _with(ended, runaways)
         return self._collect(self._ended)
 
+    def _ended_by_token(self, request_id: int) -> bool:
+        return self.scheduler.finish_reason(request_id) == "stop_token"
+
     def _settle(self) -> None:
         """Wait for the step that runs in the background."""
         plan = self._executor.plan
         if plan is not None:
             self._settled += self._answer(*self._finish_step(plan))
 
-    def _take_settled(self) -> list[RequestOutput]:
+    def _take_settled(self) -> list[FinishedRequest]:
         settled, self._settled = self._settled, []
         return settled
 
@@ -315,29 +327,27 @@ class Engine:
             return params.max_repeated_tokens
         return RUNAWAY_TOKENS if self._config.stop_runaways else 0
 
-    def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
+    def _collect(self, finished: NDArray[np.int32]) -> list[FinishedRequest]:
         outputs = []
-        for request_id in finished.tolist():
+        answers = self.scheduler.take_answers(finished)
+        for request_id, (token_ids, reason) in zip(finished.tolist(), answers, strict=True):
             active = self._active.pop(request_id)
-            choice = request_id - active.first_id
-            reason = self.scheduler.finish_reason(request_id)
-            token_ids = self.scheduler.output_tokens(request_id)
+            params, choice = active.request.params, request_id - active.first_id
             if self.recorder is not None:
                 self.recorder.finished(request_id, len(token_ids))
-            active.choices[choice] = self._answers.finish(request_id, active.request.params, choice, token_ids, reason)
+            active.choices[choice] = self._answers.finish(request_id, params, choice, token_ids, reason)
             self._repetitions.finish(request_id)
-            self.scheduler.forget(request_id)
-            if active.request.params.edits_logits:
+            if request_id in self._sampling.edits:
                 self._sampling.edit(request_id, None)
-            if len(active.choices) == active.request.params.n:
+            if len(active.choices) == params.n:
                 output = self._output(active)
                 outputs += [output, *(output.copied_to(index) for index in active.indices[1:])]
         return outputs
 
-    def _output(self, active: _ActiveRequest) -> RequestOutput:
-        return RequestOutput(
+    def _output(self, active: _ActiveRequest) -> FinishedRequest:
+        return FinishedRequest(
             index=active.indices[0],
-            prompt_token_ids=tuple(active.request.prompt_token_ids.tolist()),
+            prompt_token_ids=active.request.prompt_token_ids,
             outputs=tuple([active.choices[choice] for choice in range(active.request.params.n)]),
             num_cached_tokens=self.scheduler.num_cached_tokens(active.first_id),
             prompt_logprobs=self._prompt_logprobs(active),

@@ -23,6 +23,7 @@ def run_recorder(model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> 
         settings={
             "schedule": config.schedule,
             "dtype": str(config.dtype).removeprefix("torch."),
+            "kv_dtype": config.kv_dtype_name,
             "max_batch_tokens": config.max_batch_tokens,
             "seed": config.seed,
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blendserve._core import SchedulerStats, StepScheduler
+from blendserve._core import SchedulerStats, StepScheduler, TimeCorrection
 from blendserve.engine.window_planner import WindowPlan
 from blendserve.resources import ResolvedConfig
 
@@ -19,6 +19,7 @@ class Schedulers:
     def __init__(self, config: ResolvedConfig, *, follows_plans: bool) -> None:
         self._config = config
         self._schedule_without_plan = "fcfs" if follows_plans else config.schedule
+        self._correction = TimeCorrection()
         self._current = self._scheduler_of(None)
         self._past_stats = SchedulerStats()
 
@@ -42,9 +43,14 @@ class Schedulers:
         self._current.take_over_cache(past)
         self._past_stats += past.stats
 
+    def correct_times(self, correction: TimeCorrection) -> None:
+        """For the steps to come, of this scheduler and of those after it."""
+        self._correction = correction
+        self._current.correct_times(correction)
+
     def _scheduler_of(self, planned: WindowPlan | None) -> StepScheduler:
         config = self._config
-        return StepScheduler(
+        scheduler = StepScheduler(
             None if planned is None else planned.plan,
             num_blocks=config.num_blocks,
             block_size=config.block_size,
@@ -58,3 +64,5 @@ class Schedulers:
             adds_requests=False,
             max_steps_in_flight=2 if config.async_scheduling else 1,
         )
+        scheduler.correct_times(self._correction)
+        return scheduler

@@ -23,7 +23,7 @@ _COST_MODEL_BLOCK = 16  # tokens; the performance model counts the KV cache in b
 
 def engine_specs(model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> tuple[ModelSpec, DeviceSpec]:
     """The model, of which the engine has read the shape, and the engine's device, which has the engine's KV cache."""
-    model = _model_spec(model_dir, shape, config.dtype.itemsize)
+    model = _model_spec(model_dir, shape, config.dtype.itemsize, config.kv_dtype.itemsize)
     kv_tokens = max(config.kv_capacity, _COST_MODEL_BLOCK)
     kv_bytes = kv_tokens * CostModel(model, config.hardware).kv_bytes_per_token
     return model, with_kv_memory(config.hardware, kv_bytes)
@@ -70,10 +70,10 @@ class WindowPlanner:
         return WindowPlan(planned, samples[arrivals.output_lengths[samples] < 0].tolist())
 
 
-def _model_spec(model_dir: Path, shape: ModelShape, element_bytes: int) -> ModelSpec:
+def _model_spec(model_dir: Path, shape: ModelShape, weight_bytes: int, kv_bytes: int) -> ModelSpec:
     """A layout that the performance model does not know is taken for a dense one of its size."""
     try:
-        return ModelSpec.from_hf(model_dir, weight_bytes=element_bytes)
+        return ModelSpec.from_hf(model_dir, weight_bytes=weight_bytes, kv_bytes=kv_bytes)
     except ModelError:
         return ModelSpec(
             name=model_dir.name,
@@ -81,7 +81,7 @@ def _model_spec(model_dir: Path, shape: ModelShape, element_bytes: int) -> Model
             attention_width=shape.num_heads * shape.head_dim,
             kv_width=shape.num_kv_heads * shape.head_dim,
             num_params=shape.num_parameters,
-            weight_bytes=element_bytes,
-            kv_bytes=element_bytes,
+            weight_bytes=weight_bytes,
+            kv_bytes=kv_bytes,
             max_context=shape.max_position_embeddings,
         )

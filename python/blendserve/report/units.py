@@ -1,10 +1,12 @@
-"""Amounts of time in units that people read."""
+"""Amounts of time, and factors of them, as people read them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["TimeUnit", "duration"]
+from blendserve._core import TimeCorrection
+
+__all__ = ["TimeUnit", "correction_text", "duration"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +33,7 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def correction_text(correction: TimeCorrection) -> str:
+    return f"arithmetic x {correction.compute:.3g}, reads x {correction.memory:.3g}"

@@ -126,6 +126,7 @@ def simulate(
         settings={
             "version": __version__,
             "model": model.name,
+            "kv_bytes": model.kv_bytes,
             "hardware": device.name,
             "tp": device.tp,
             "dp": dp,

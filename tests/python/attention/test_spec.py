@@ -34,6 +34,20 @@ def test_windows_are_told_for_every_layer_or_for_none() -> None:
         spec(windows=(0, 7))
 
 
+def test_scales_of_an_8_bit_cache_are_told_for_every_layer_or_for_none() -> None:
+    fp8 = torch.float8_e4m3fn
+    assert spec(dtype=fp8).kv_scale(2) == (1.0, 1.0)
+    assert spec(dtype=fp8, kv_scales=((1.0, 2.0), (0.5, 1.0), (3.0, 0.25))).kv_scale(2) == (3.0, 0.25)
+    assert spec(kv_scales=((1.0, 1.0),) * 3).kv_scale(0) == (1.0, 1.0)
+    with pytest.raises(UserError, match="kv_scales has 1 pairs; it must have one for each of 3 layers"):
+        spec(dtype=fp8, kv_scales=((1.0, 1.0),))
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="scales must be positive"):
+            spec(dtype=fp8, kv_scales=((1.0, scale),) * 3)
+    with pytest.raises(UserError, match=r"for a cache in torch\.bfloat16; scales must be positive, and 1 unless"):
+        spec(kv_scales=((1.0, 2.0),) * 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

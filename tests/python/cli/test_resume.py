@@ -90,6 +90,12 @@ def test_weights_kept_smaller_redo_every_row(sampled_job: Job) -> None:
     assert f"{NUM_ROWS} answered, 0 failed\n" in sampled_job.run("--weight-dtype", "int8").log
 
 
+def test_another_kv_cache_redoes_every_row(sampled_job: Job) -> None:
+    sampled_job.run()
+    assert f"{NUM_ROWS} answered, 0 failed\n" in sampled_job.run("--kv-dtype", "bfloat16").log
+    assert f"{NUM_ROWS} kept" in sampled_job.run("--kv-dtype", "bfloat16").log
+
+
 def test_another_model_redoes_every_row(sampled_job: Job, tmp_path: Path) -> None:
     sampled_job.run()
     other = tmp_path / "other"

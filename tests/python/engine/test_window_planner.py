@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def request(*, hint: int | None = None, prompt_len: int = 3, **params: Any) -> E
     return EngineRequest(np.arange(5, 5 + prompt_len, dtype=np.int32), SamplingParams(**params), "a", hint)
 
 
+def arrivals_of(requests: Sequence[EngineRequest]) -> Arrivals:
+    outcomes = LIMITS.max_new_tokens(requests)
+    limits = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    assert len(limits) == len(outcomes), outcomes
+    return Arrivals.of(requests, limits)
+
+
 @pytest.mark.parametrize(
     ("told", "length", "is_hinted", "limit"),
     [
@@ -44,14 +52,14 @@ def request(*, hint: int | None = None, prompt_len: int = 3, **params: Any) -> E
 def test_an_answers_length_is_known_said_or_neither(
     told: EngineRequest, length: float, is_hinted: bool, limit: int
 ) -> None:
-    arrivals = Arrivals.of([told], LIMITS)
+    arrivals = arrivals_of([told])
     assert arrivals.output_lengths.tolist() == [length]
     assert arrivals.is_hinted.tolist() == [is_hinted]
     assert arrivals.max_new_tokens.tolist() == [limit]
 
 
 def test_every_choice_is_a_row_of_its_own() -> None:
-    arrivals = Arrivals.of([request(n=2, hint=4), request(prompt_len=1, max_tokens=1)], LIMITS)
+    arrivals = arrivals_of([request(n=2, hint=4), request(prompt_len=1, max_tokens=1)])
     assert arrivals.tokens.tolist() == [5, 6, 7, 5, 6, 7, 5]
     assert arrivals.offsets.tolist() == [0, 3, 6, 7]
     assert arrivals.output_lengths.tolist() == [4, 4, 1]
@@ -61,7 +69,7 @@ def test_every_choice_is_a_row_of_its_own() -> None:
 def test_requests_that_were_given_the_same_parameters_share_them() -> None:
     drawn, greedy = SamplingParams(seed=1, top_k=4), SamplingParams(temperature=0.0, seed=1)
     requests = [EngineRequest(np.array([5], np.int32), params, "a") for params in (drawn, greedy, drawn)]
-    arrivals = Arrivals.of(requests, LIMITS)
+    arrivals = arrivals_of(requests)
     assert list(arrivals.params) == [drawn, greedy]
     assert arrivals.param_places.tolist() == [0, 1, 0]
     columns = arrivals.sampling_columns(requests, job_seed=0)
@@ -76,7 +84,7 @@ def test_the_plan_is_made_for_the_engines_cache_and_samples_unknown_lengths(tmp_
     assert planner.device.kv_memory_bytes == 2**20
     assert planner.model.weight_bytes == planner.model.kv_bytes == 4
     known, unknown = request(max_tokens=20, ignore_eos=True), request(max_tokens=20, prompt_len=9)
-    job = planner.plan(Arrivals.of([known, unknown, known], LIMITS))
+    job = planner.plan(arrivals_of([known, unknown, known]))
     assert job.first_rows == [1]
     assert job.plan.expected_output_lengths.tolist() == [20, 20, 20]  # of the second its limit, below the prior
 
@@ -86,7 +94,7 @@ def test_hints_tell_of_others_and_forced_lengths_do_not(tmp_path: Path) -> None:
     planner = WindowPlanner.of(tmp_path, llm.model_config, llm.config)
     unknown = request(max_tokens=90)
     for told, least, most in ((request(hint=5, max_tokens=90), 5, 30), (request(max_tokens=1), 80, 90)):
-        plan = planner.plan(Arrivals.of([told] * 50 + [unknown], LIMITS)).plan
+        plan = planner.plan(arrivals_of([told] * 50 + [unknown])).plan
         assert least <= plan.expected_output_lengths[50] <= most
 
 

@@ -14,6 +14,7 @@ from batch_rows import chat_row, output, read, read_request
 from blendserve.errors import UserError
 from blendserve.io.batch_input import BatchRequest, RowError, row_ids
 from blendserve.io.batch_output import error_row, success_row
+from blendserve.io.choice_logprobs import TokenSpelling
 from blendserve.io.result_writer import ResultWriter
 from blendserve.outputs import CompletionOutput
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 def answer(request: BatchRequest, text: str = "Hello") -> bytes:
     result = output(CompletionOutput(0, text, (1,), "length"))
-    return success_row(request, result, created=0, model="m", token_text=None, token_bytes=None)
+    return success_row(request, result, created=0, model="m", spelling=TokenSpelling(None, None))
 
 
 def requests(*names: str, **fields: object) -> list[BatchRequest]:
