@@ -27,7 +27,9 @@ Schedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
-Attention = Literal["auto", "native_cpu", "native_cuda", "torch_ref"]  # the backends of `blendserve.attention`
+Attention = Literal["auto", "flashinfer", "native_cpu", "native_cuda", "torch_ref"]
+"""The backends of `blendserve.attention`."""
+
 
 DEFAULT_WINDOW = 100_000
 """Rows of a job that are held in memory at a time."""

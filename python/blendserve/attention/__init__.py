@@ -18,7 +18,14 @@ def _native_cuda(spec: AttentionSpec) -> AttentionBackend:
     return NativeCudaAttention(spec)
 
 
+def _flashinfer(spec: AttentionSpec) -> AttentionBackend:
+    from blendserve.attention.native_cuda import NativeCudaAttention
+
+    return NativeCudaAttention(spec, with_flashinfer=True)
+
+
 _BACKENDS: dict[str, Callable[[AttentionSpec], AttentionBackend]] = {
+    "flashinfer": _flashinfer,
     "native_cpu": NativeCpuAttention,
     "native_cuda": _native_cuda,
     "torch_ref": TorchReferenceAttention,

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "kernels/cuda/device_error.h"
+#include "kernels/cuda/device_limits.h"
+#include "kernels/cuda/paged_attention.cuh"
+
+namespace blendserve::cuda {
+
+template <typename T, int kHeadDim>
+void launch_paged_attention(const blendserve_paged_attention_params& params, cudaStream_t stream) {
+  constexpr auto* kKernel = paged_attention_kernel<T, kHeadDim>;
+  constexpr int kScratchBytes = sizeof(AttentionScratch);
+  static_assert(kScratchBytes + 2 * kRoundBytes <= 99 * 1024);
+  const DeviceLimits& limits = DeviceLimits::current();
+  const int num_stages = std::min(kMaxRoundStages, (limits.shared_bytes - kScratchBytes) / kRoundBytes);
+  if (num_stages < 2) {
+    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
+                       " bytes of shared memory on this device, but this kernel needs " +
+                       std::to_string(kScratchBytes + 2 * kRoundBytes) + "; use the torch_ref attention backend");
+  }
+  const int shared_bytes = num_stages * kRoundBytes + kScratchBytes;
+  thread_local int prepared_device = -1;
+  if (prepared_device != limits.device) {
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kKernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    shared_bytes),
+               "reserving shared memory");
+    prepared_device = limits.device;
+  }
+  const AttentionLaunch launch{FastDivisor(params.block_size), FastDivisor(params.num_heads / params.num_kv_heads),
+                               score_map(params.scale, params.softcap), num_stages};
+  const auto grid = static_cast<unsigned>(params.num_ctas);
+  kKernel<<<grid, kDecodeWarps * 32, static_cast<std::size_t>(shared_bytes), stream>>>(params, launch);
+  check_cuda(cudaGetLastError(), "launching the attention kernel");
+  merge_rows_kernel<T><<<grid, kDecodeWarps * 32, 0, stream>>>(params, launch);
+  check_cuda(cudaGetLastError(), "launching the merge kernel");
+}
+
+}  // namespace blendserve::cuda
