@@ -20,6 +20,7 @@ __all__ = [
     "EngineConfig",
     "Schedule",
     "WeightDtype",
+    "attention_names",
     "parse_size",
 ]
 
@@ -37,6 +38,11 @@ DEFAULT_WINDOW = 100_000
 PLANNED_SCHEDULES: tuple[Schedule, ...] = ("blend", "paper")
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def attention_names() -> tuple[str, ...]:
+    """The backends that `attention` may name besides "auto"."""
+    return tuple(name for name in get_args(Attention) if name != "auto")
 
 
 def parse_size(size: int | str) -> int:

@@ -23,7 +23,9 @@ __all__ = [
     "KvAppendParams",
     "PagedAttentionParams",
     "PagedDecodeParams",
+    "library_path",
     "load_cuda_library",
+    "why_not_loaded",
 ]
 
 LIBRARY_NAME = "libblendserve_cuda.so"
@@ -355,8 +357,22 @@ class CudaLibrary:
             raise UserError(message) if status == INVALID_INPUT else BlendserveError(message)
 
 
+def library_path() -> Path:
+    """What BLENDSERVE_CUDA_LIB names, else the library beside the package."""
+    named = os.environ.get(LIBRARY_VARIABLE)
+    return Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME
+
+
 @cache
 def load_cuda_library() -> CudaLibrary:
-    """The library named by BLENDSERVE_CUDA_LIB, else the one beside the package."""
-    named = os.environ.get(LIBRARY_VARIABLE)
-    return CudaLibrary(Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME)
+    """The library at `library_path()`."""
+    return CudaLibrary(library_path())
+
+
+def why_not_loaded() -> str | None:
+    """Why the library cannot be used, in words; None when it can."""
+    try:
+        load_cuda_library()
+    except UserError as error:
+        return str(error)
+    return None

@@ -14,8 +14,9 @@ from blendserve.attention.cuda_library import CudaLibrary, FlashInferPrefillPara
 from blendserve.attention.portion import DeviceStep, Portion
 from blendserve.errors import UserError
 
-__all__ = ["FlashInferPrefill"]
+__all__ = ["NOT_BUILT", "FlashInferPrefill"]
 
+NOT_BUILT = "the CUDA library is built without FlashInfer's kernels; build it with `make cuda FLASHINFER=on`"
 _HEAD_DIMS = (64, 128)
 _MIN_ROWS = 65  # of a sequence on average, query tokens by query heads of a KV head: kFlashInferMinRows
 
@@ -43,10 +44,7 @@ class FlashInferPrefill:
 
     def __init__(self, spec: AttentionSpec, dtype_code: int, library: CudaLibrary) -> None:
         if not library.has_flashinfer():
-            raise UserError(
-                "the CUDA library is built without FlashInfer's kernels; build it with `make cuda FLASHINFER=on`, or "
-                "choose the attention backend native_cuda"
-            )
+            raise UserError(f"{NOT_BUILT}, or choose the attention backend native_cuda")
         if spec.head_dim not in _HEAD_DIMS:
             raise UserError(
                 f"head_dim is {spec.head_dim}, but FlashInfer's prefill is built for {_HEAD_DIMS}; choose the "
