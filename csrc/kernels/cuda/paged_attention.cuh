@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
 
   const std::int32_t end = plan.cta_indptr()[blockIdx.x + 1];
   for (std::int32_t index = plan.cta_indptr()[blockIdx.x]; index < end; ++index) {
-    const AttentionItem item = plan.items()[index];
+    const AttentionItem& item = plan.items()[index];  // read again where it is needed: registers are short
     const WarpGrid grid(item.num_rows);
     const int first_row = grid.slice(warp) * kSliceQueries;
     RowAttention<T, kHeadDim> attention;
@@ -140,7 +140,8 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
           const std::int32_t position = item.num_before + launch.group.quotient(item.first_row + first_row + in_slice);
           return {params.window == 0 ? 0 : position - params.window + 1, min(position, item.kv_end - 1)};
         });
-    for (std::int32_t round = item.kv_begin; round < item.kv_end; round += Ring::kTokens) {
+    const std::int32_t kv_end = item.kv_end;
+    for (std::int32_t round = item.kv_begin; round < kv_end; round += Ring::kTokens) {
       const std::uint32_t stage = ring.wait();
       for (int tile = grid.lane(warp); tile < Ring::kTiles; tile += grid.num_lanes) {
         attention.add_tile(stage + static_cast<std::uint32_t>(tile * KvTile<kHeadDim>::kBytes),
