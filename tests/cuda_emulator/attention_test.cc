@@ -162,8 +162,7 @@ double error_of_kernels(const PlannedAttention& plan, float softcap, int num_sta
                                                  .window = shape.window,
                                                  .scale = problem.scale,
                                                  .softcap = softcap};
-  const AttentionLaunch launch{FastDivisor(shape.block_size), FastDivisor(shape.group),
-                               score_map(params.scale, params.softcap), num_stages};
+  const AttentionLaunch launch = attention_launch(params, num_stages);
   const auto run = [&](auto kernel) { cuda_emulator::run_grid(shape.num_ctas, kDecodeWarps * 32, kernel); };
   run([&] { paged_attention_kernel<T, kHeadDim>(params, launch); });
   run([&] { merge_rows_kernel<T>(params, launch); });

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/round_ring.cuh"
@@ -26,8 +27,15 @@ struct AttentionLaunch {
   FastDivisor block_size;
   FastDivisor group;
   ScoreMap score;
+  std::int32_t window;
   int num_stages;
 };
+
+inline AttentionLaunch attention_launch(const blendserve_paged_attention_params& params, int num_stages) {
+  return {FastDivisor(params.block_size), FastDivisor(params.num_heads / params.num_kv_heads),
+          score_map(params.scale, params.softcap),
+          params.window == 0 ? std::numeric_limits<std::int32_t>::max() : params.window, num_stages};
+}
 
 struct QueryRow {
   std::int64_t token;
@@ -121,9 +129,9 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
              {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim},
              launch.block_size});
 
-  const std::int32_t end = plan.cta_indptr()[blockIdx.x + 1];
-  for (std::int32_t index = plan.cta_indptr()[blockIdx.x]; index < end; ++index) {
-    const AttentionItem& item = plan.items()[index];  // read again where it is needed: registers are short
+  const AttentionItem* next = plan.items() + plan.cta_indptr()[blockIdx.x];
+  for (; next != plan.items() + ring.end(); ++next) {
+    const AttentionItem& item = *next;  // read again where it is needed: registers are short
     const WarpGrid grid(item.num_rows);
     const int first_row = grid.slice(warp) * kSliceQueries;
     RowAttention<T, kHeadDim> attention;
@@ -136,16 +144,13 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
           const QueryRow query = query_row(item, first_row + in_slice, group, launch.group);
           return static_cast<const T*>(params.q) + query.token * params.q_stride + query.head * params.head_dim;
         },
-        [&](int in_slice) -> VisibleRange {
-          const std::int32_t position = item.num_before + launch.group.quotient(item.first_row + first_row + in_slice);
-          return {params.window == 0 ? 0 : position - params.window + 1, min(position, item.kv_end - 1)};
-        });
-    const std::int32_t kv_end = item.kv_end;
-    for (std::int32_t round = item.kv_begin; round < kv_end; round += Ring::kTokens) {
+        [&](int in_slice) { return item.num_before + launch.group.quotient(item.first_row + first_row + in_slice); });
+    const Visibility visibility{launch.window, item.kv_end};
+    for (std::int32_t round = item.kv_begin; round < visibility.end; round += Ring::kTokens) {
       const std::uint32_t stage = ring.wait();
       for (int tile = grid.lane(warp); tile < Ring::kTiles; tile += grid.num_lanes) {
         attention.add_tile(stage + static_cast<std::uint32_t>(tile * KvTile<kHeadDim>::kBytes),
-                           round + tile * KvTile<kHeadDim>::kTokens, launch.score);
+                           round + tile * KvTile<kHeadDim>::kTokens, visibility, launch.score);
       }
       ring.release();
     }

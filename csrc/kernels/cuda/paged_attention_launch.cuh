@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -16,13 +15,13 @@ void launch_paged_attention(const blendserve_paged_attention_params& params, cud
   constexpr int kScratchBytes = sizeof(AttentionScratch);
   static_assert(kScratchBytes + 2 * kRoundBytes <= 99 * 1024);
   const DeviceLimits& limits = DeviceLimits::current();
-  const int num_stages = std::min(kMaxRoundStages, (limits.shared_bytes - kScratchBytes) / kRoundBytes);
-  if (num_stages < 2) {
-    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
-                       " bytes of shared memory on this device, but this kernel needs " +
-                       std::to_string(kScratchBytes + 2 * kRoundBytes) + "; use the torch_ref attention backend");
-  }
+  const int num_stages = kScratchBytes + kMaxRoundStages * kRoundBytes <= limits.shared_bytes ? kMaxRoundStages : 2;
   const int shared_bytes = num_stages * kRoundBytes + kScratchBytes;
+  if (shared_bytes > limits.shared_bytes) {
+    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
+                       " bytes of shared memory on this device, but this kernel needs " + std::to_string(shared_bytes) +
+                       "; use the torch_ref attention backend");
+  }
   thread_local int prepared_device = -1;
   if (prepared_device != limits.device) {
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kKernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -30,8 +29,7 @@ void launch_paged_attention(const blendserve_paged_attention_params& params, cud
                "reserving shared memory");
     prepared_device = limits.device;
   }
-  const AttentionLaunch launch{FastDivisor(params.block_size), FastDivisor(params.num_heads / params.num_kv_heads),
-                               score_map(params.scale, params.softcap), num_stages};
+  const AttentionLaunch launch = attention_launch(params, num_stages);
   const auto grid = static_cast<unsigned>(params.num_ctas);
   kKernel<<<grid, kDecodeWarps * 32, static_cast<std::size_t>(shared_bytes), stream>>>(params, launch);
   check_cuda(cudaGetLastError(), "launching the attention kernel");

@@ -21,7 +21,7 @@ class RoundRing {
   static constexpr int kTiles = kTokens / KvTile<kHeadDim>::kTokens;
   static_assert(kTiles * KvTile<kHeadDim>::kBytes == kRoundBytes);
 
-  // barriers: one for each stage. All threads of the CTA must come.
+  // num_stages: a power of two, of `stages` and `barriers`. All threads of the CTA must come.
   __device__ RoundRing(unsigned char* stages, std::uint64_t* barriers, int num_stages, const AttentionPlanView& plan,
                        const std::int32_t* block_table, const KvSource& source)
       : stages_(ptx::shared_address(stages)),
@@ -49,20 +49,20 @@ class RoundRing {
     }
   }
 
+  // Of the CTA's items.
+  __device__ std::int32_t end() const { return end_; }
+
   // Waits for the next round; its first tile is valid until release().
   __device__ std::uint32_t wait() const {
-    ptx::wait_barrier(barrier(stage_), parity_);
-    return stage_address(stage_);
+    ptx::wait_barrier(barrier(stage()), (num_used_ & num_stages_) == 0 ? 0U : 1U);
+    return stage_address(stage());
   }
 
   // All threads of the CTA come here when none reads the round any more.
   __device__ void release() {
     __syncthreads();
-    start_copy(stage_);
-    if (++stage_ == num_stages_) {
-      stage_ = 0;
-      parity_ ^= 1U;
-    }
+    start_copy(stage());
+    ++num_used_;
   }
 
  private:
@@ -72,40 +72,45 @@ class RoundRing {
   static constexpr int kChunks = kHeadDim / 8;          // of a row, 16 bytes each
   static constexpr int kRowsAtOnce = 32 / kChunks;
 
+  __device__ int stage() const { return num_used_ & (num_stages_ - 1); }
   __device__ std::uint32_t barrier(int stage) const { return barriers_ + static_cast<std::uint32_t>(stage * 8); }
   __device__ std::uint32_t stage_address(int stage) const {
     return stages_ + static_cast<std::uint32_t>(stage * kRoundBytes);
   }
 
+  // Of the round to be copied next: read where it is needed, since registers are short.
+  __device__ const AttentionItem& item() const { return items_[index_]; }
+
   // Goes to the first round of item index_.
   __device__ void enter() {
     if (index_ < end_) {
-      const AttentionItem& item = items_[index_];
-      position_ = item.kv_begin;
-      kv_end_ = item.kv_end;
-      kv_head_ = item.kv_head;
-      blocks_ = block_table_ + item.first_block;
+      position_ = item().kv_begin;
       locate();
     }
   }
 
   // Of row lane % kRows of those that this warp copies, or of the item's last where the item has ended.
-  __device__ std::int32_t located_position() const { return min(position_ + first_row_ + lane_ % kRows, kv_end_ - 1); }
+  __device__ std::int32_t located_position() const {
+    return min(position_ + first_row_ + lane_ % kRows, item().kv_end - 1);
+  }
 
   // Starts the load of the block ids, long before start_copy() turns them into addresses.
-  __device__ void locate() { block_ = blocks_[source_.block_size.quotient(located_position())]; }
+  __device__ void locate() {
+    block_ = block_table_[item().first_block + source_.block_size.quotient(located_position())];
+  }
 
   __device__ void start_copy(int stage) {
     if (index_ == end_) {
       return;
     }
     const KvLayout& layout = source_.layout;
+    const std::int32_t kv_end = item().kv_end;
     const std::int32_t position = located_position();
     const std::int32_t in_block = source_.block_size.remainder(position, source_.block_size.quotient(position));
-    const std::int64_t located = layout.k_offset(block_, kv_head_) + std::int64_t{in_block} * layout.head_dim;
+    const std::int64_t located = layout.k_offset(block_, item().kv_head) + std::int64_t{in_block} * layout.head_dim;
     const std::int64_t v_distance = layout.num_kv_heads * layout.tile_size();
     const int chunk = lane_ % kChunks;
-#pragma unroll
+#pragma unroll 1  // else the compiler keeps all the addresses' common parts in registers
     for (int first = 0; first < kRows; first += kRowsAtOnce) {
       const int in_warp = first + lane_ / kChunks;
       const auto* from = source_.kv + __shfl_sync(0xFFFFFFFF, located, in_warp) + chunk * 8;
@@ -113,14 +118,14 @@ class RoundRing {
         const int row = first_row_ + in_warp;
         const std::uint32_t to = stage_address(stage) + static_cast<std::uint32_t>(row / Tile::kTokens * Tile::kBytes) +
                                  Tile::offset(row % Tile::kTokens, chunk);
-        const bool is_there = position_ + row < kv_end_;
+        const bool is_there = position_ + row < kv_end;
         ptx::copy_async_16_or_zero(to, from, is_there);
         ptx::copy_async_16_or_zero(to + Tile::kValues, from + v_distance, is_there);
       }
     }
     ptx::arrive_after_async_copies(barrier(stage));
     position_ += kTokens;
-    if (position_ < kv_end_) {
+    if (position_ < kv_end) {
       locate();
     } else {
       ++index_;
@@ -131,17 +136,13 @@ class RoundRing {
   std::uint32_t stages_;
   std::uint32_t barriers_;
   int num_stages_;
-  int stage_ = 0;
-  std::uint32_t parity_ = 0;
+  int num_used_ = 0;  // rounds
   // The round to be copied next.
   const AttentionItem* items_;
   std::int32_t index_;
   std::int32_t end_;
   const std::int32_t* block_table_;
   KvSource source_;
-  const std::int32_t* blocks_ = nullptr;
-  std::int32_t kv_head_ = 0;
-  std::int32_t kv_end_ = 0;
   std::int32_t position_ = 0;
   std::int32_t block_ = 0;  // of located_position()
   int lane_ = static_cast<int>(threadIdx.x) % 32;

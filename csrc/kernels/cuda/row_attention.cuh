@@ -29,12 +29,19 @@ inline ScoreMap score_map(float scale, float softcap) {
   return softcap == 0.0F ? ScoreMap{scale * kLog2E, 0.0F} : ScoreMap{scale / softcap, softcap * kLog2E};
 }
 
-// The positions that a query row attends to, both ends included.
-struct VisibleRange {
-  std::int32_t first;
-  std::int32_t last;
+// The positions that the query rows of an item attend to: of those before `end`, a row's own and the `window` - 1
+// before it.
+struct Visibility {
+  std::int32_t window;
+  std::int32_t end;
 
-  __device__ bool holds(std::int32_t position) const { return first <= position && position <= last; }
+  __device__ bool holds(std::int32_t row_position, std::int32_t position) const {
+    return position <= row_position && position < end && position > row_position - window;
+  }
+  // Of the positions first..last.
+  __device__ bool holds_some(std::int32_t row_position, std::int32_t first, std::int32_t last) const {
+    return first <= row_position && first < end && last > row_position - window;
+  }
 };
 
 // What one warp computes: the attention of 16 query rows to the tiles it is given. A head may have fewer elements than
@@ -49,9 +56,9 @@ class RowAttention {
   static constexpr int kColumnTiles = kHeadDim / 8;  // of the output
 
   // Starts the load of the queries and forgets all positions. query_at(row) is a row's query, [head_dim], or null,
-  // which counts as zero; range_of(row) what it attends to, anything for a row without a query.
-  template <typename QueryAt, typename RangeOf>
-  __device__ void start(int head_dim, QueryAt query_at, RangeOf range_of) {
+  // which counts as zero; position_of(row) its position, anything for a row without a query.
+  template <typename QueryAt, typename PositionOf>
+  __device__ void start(int head_dim, QueryAt query_at, PositionOf position_of) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int row = lane_ / 4 + j * 8;
@@ -64,7 +71,7 @@ class RowAttention {
           q_[k][half * 2 + j] = is_there ? words[k * 8 + half * 4] : 0U;
         }
       }
-      range_[j] = range_of(row);
+      position_[j] = position_of(row);
       state_[j] = {std::numeric_limits<float>::lowest(), 0.0F};
     }
 #pragma unroll
@@ -77,10 +84,11 @@ class RowAttention {
   }
 
   // Adds what the rows see of the 16 positions from `position` on. All of the tile must be finite.
-  __device__ void add_tile(std::uint32_t tile, std::int32_t position, const ScoreMap& score) {
-    const std::int32_t end = position + Tile::kTokens - 1;
-    const bool sees_some = (range_[0].first <= end && range_[0].last >= position) ||
-                           (range_[1].first <= end && range_[1].last >= position);
+  __device__ void add_tile(std::uint32_t tile, std::int32_t position, const Visibility& visibility,
+                           const ScoreMap& score) {
+    const std::int32_t last = position + Tile::kTokens - 1;
+    const bool sees_some =
+        visibility.holds_some(position_[0], position, last) || visibility.holds_some(position_[1], position, last);
     if (!__any_sync(kAllLanes, sees_some)) {
       return;
     }
@@ -98,7 +106,7 @@ class RowAttention {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const std::int32_t at = position + n * 8 + lane_ % 4 * 2 + i % 2;
-        scores[n][i] = range_[i / 2].holds(at) ? score(scores[n][i]) : -INFINITY;
+        scores[n][i] = visibility.holds(position_[i / 2], at) ? score(scores[n][i]) : -INFINITY;
       }
     }
     update_state(scores);
@@ -172,8 +180,9 @@ class RowAttention {
 
   int lane_ = static_cast<int>(threadIdx.x) % 32;
   std::uint32_t q_[kSteps][4];
-  VisibleRange range_[2];
-  SoftmaxState state_[2];  // finite from the start: a row may see nothing of what its warp reads; sums of this lane
+  std::int32_t position_[2];  // of the rows lane / 4 and lane / 4 + 8
+  SoftmaxState
+      state_[2];  // finite from the start: a row may see nothing of what its warp reads; the sums are of this lane
   float o_[kColumnTiles][4];
 };
 
