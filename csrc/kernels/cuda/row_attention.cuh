@@ -52,7 +52,6 @@ struct Visibility {
 template <typename T, int kHeadDim>
 class RowAttention {
  public:
-  static constexpr int kRows = 16;
   static constexpr int kColumnTiles = kHeadDim / 8;  // of the output
 
   // Starts the load of the queries and forgets all positions. query_at(row) is a row's query, [head_dim], or null,

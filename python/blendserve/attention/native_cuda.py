@@ -168,7 +168,7 @@ class NativeCudaAttention:
             window: _LayerWork(
                 has_decodes=division.num_decodes > 0,
                 prompts=[slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1])) for s in division.prompts],
-                portions=[(each, on_device + plan_at) for each, plan_at in planned[window]],
+                portions=[(each, on_device + place) for each, place in planned[window]],
             )
             for window, division in divisions.items()
         }
