@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fails unless every kernel of our own in libblendserve_cuda keeps its variables in registers, and the hot ones are built of the
-# instructions they are meant to have: tensor core products, and tiles that arrive by bulk or 16-byte asynchronous copies.
+# instructions they are meant to have: tensor core products, tiles that arrive by bulk or 16-byte asynchronous copies, and
+# conversions of e4m3 where the chip has them.
 #
 #   tools/check_sass.sh [LIBRARY]        CUOBJDUMP names the disassembler (default: cuobjdump on the PATH)
 set -euo pipefail
@@ -31,6 +32,7 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
       ++hot
       require("HMMA", "tensor core product")
       require("LDSM", "matrix load")
+      if (name ~ /e4m3/ && arch !~ /^sm_8[0-8]/) require("E4M3", "conversion of e4m3")
       if (name ~ /BulkTileCopy/) require("UTMALDG", "bulk tensor copy")
       else require("LDGSTS128", "16-byte asynchronous copy")
     }
@@ -47,11 +49,12 @@ cuobjdump=${CUOBJDUMP:-cuobjdump}
   }
   /arch = / { next_arch = $3 }
   /Function : / { check(); name = $3; arch = next_arch; split("", seen) }
-  match($0, /[ \t](HMMA|LDSM|UTMALDG|LDGSTS|LDG|STG|LDL|STL)[.A-Z0-9]*/) {
+  match($0, /[ \t](HMMA|LDSM|UTMALDG|LDGSTS|LDG|STG|LDL|STL|F2FP)[.A-Z0-9]*/) {
     split(substr($0, RSTART + 1, RLENGTH - 1), word, ".")
     seen[word[1]] = 1
     if (substr($0, RSTART, RLENGTH) ~ /\.128/) seen[word[1] "128"] = 1
     if (substr($0, RSTART, RLENGTH) ~ /\.U16/) seen[word[1] "U16"] = 1
+    if (substr($0, RSTART, RLENGTH) ~ /\.E4M3/) seen["E4M3"] = 1
   }
   END {
     check()

@@ -5,7 +5,8 @@
 #   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows -> cuda_attention.json
 #   prefill      prompts and chunks by backend, shapes that only paged_attention takes -> prefill.json
 #   shared       decode with shared prefixes beside plain decode -> shared_prefixes.json
-#   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json
+#   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json, and with a KV cache
+#                in e4m3 -> end_to_end_fp8.json
 #   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
 # Only when asked for, with a library built by `make cuda FLASHINFER=on`:
 #   flashinfer   tests/gpu/test_flashinfer.py
@@ -16,7 +17,7 @@
 # interpreter that has torch, pytest and blendserve, COMMIT the commit of the library.
 set -uo pipefail
 
-[ $# -ge 1 ] || { sed -n '2,16p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,17p' "$0"; exit 2; }
 output=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 cd "$(dirname "$0")/.."
@@ -42,7 +43,7 @@ correctness() {
 }
 
 bandwidth() {
-  run bandwidth 90 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
+  run bandwidth 120 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
     --stage bandwidth --stage beside --stage gemm
 }
 
@@ -63,6 +64,8 @@ shared() {
 end_to_end() {
   run end_to_end 180 "$python" benchmarks/e2e/throughput.py --shape llama-3.1-8b --scale 4 --tolerance 0.15 \
     --schedules fcfs dfs --repeats 1 --commit "$commit" --out "$output/end_to_end.json"
+  run end_to_end_fp8 180 "$python" benchmarks/e2e/throughput.py --shape llama-3.1-8b --scale 4 --tolerance 0.5 \
+    --kv-dtype fp8_e4m3 --schedules dfs --repeats 1 --commit "$commit" --out "$output/end_to_end_fp8.json"
 }
 
 sanitizer() {

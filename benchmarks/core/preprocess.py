@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import blendserve as bs
-import numpy as np
 from against_sglang import against_sglang
 from jobs import one_million, paper_mixes
 from scaling import long_prefix, ten_million
 from workload import Options, Report
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import describe
 
 WORKLOADS: dict[str, Callable[[Options], Report]] = {
     "1m": one_million,
@@ -55,19 +54,6 @@ def main() -> None:
         show(report["workloads"][name])
         if args.out:
             args.out.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def describe() -> Report:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return {
-        "command": " ".join(sys.argv),
-        "cpu": name,
-        "cores": os.cpu_count(),
-        "blendserve": bs.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def show(report: Report, indent: str = "  ") -> None:

@@ -35,10 +35,12 @@ from checks import check_plan
 from hidden_lengths import METHODS, estimates, memory_of_independent
 from made_prompts import Prompts
 from measure import median_times_s
-from preprocess import describe
 from trace_files import read_lengths, read_mmlu
 from trace_tables import show_checks, show_estimates, show_plans
 from workload import COST, Report, plan
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import describe
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def main() -> None:
     for name in args.traces:
         if not (args.data / SOURCES[name].path).exists():
             parser.error(f"{args.data / SOURCES[name].path} does not exist; --data is the folder that holds it")
-    machine = describe() | {"command": "benchmarks/core/real_traces.py --data DIR --traces " + " ".join(args.traces)}
+    machine = describe(command="benchmarks/core/real_traces.py --data DIR --traces " + " ".join(args.traces))
     print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "command"))
     report = {name: run(SOURCES[name], args.data, args.model, args.seeds, args.repeats) for name in args.traces}
     show_plans(report)

@@ -21,12 +21,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cpu_throughput import describe, threads_setting
+from cpu_throughput import threads_setting
 from engine_process import NotRun, run_engine
 from exam_requests import exam_requests
 from greedy_answers import ReferenceAnswers, checked_requests
 from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import describe
 
 SCHEDULES = ("blend", "paper", "dfs", "random", "fcfs")
 SHAPE = "llama-56m"

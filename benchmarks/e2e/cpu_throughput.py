@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -32,8 +31,8 @@ from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
 from stopwatch import Run
 
-sys.path.append(str(Path(__file__).parents[1] / "kernels"))
-from cpu_attention import cpu_name
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import describe
 
 SHARE_TIMED = {"vllm": 1.0, "transformers": 0.16}  # of the requests
 TARGETS_SAME_THREADS = {"vllm": 1.25, "transformers": 5.0}  # our throughput over the peer's
@@ -76,15 +75,6 @@ def threads_setting(text: str) -> str:
     if text != "default" and not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of threads nor default")
     return text
-
-
-def describe() -> dict[str, Any]:
-    return {
-        "command": " ".join(sys.argv),
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    }
 
 
 class Engines:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import blendserve as bs
+from blendserve.config import KvDtype
 from mixed_requests import GreedyRequests
 
 NUM_CHECKED, CHECKED_OUTPUT_LEN = 8, 24
@@ -23,9 +24,9 @@ class ReferenceAnswers:
     gaps: list[list[float]]
 
     @classmethod
-    def of(cls, model: str, requests: GreedyRequests) -> ReferenceAnswers:
-        """Those of the slow reference attention."""
-        llm = bs.LLM(model, attention="torch_ref", kv_memory="1GiB")
+    def of(cls, model: str, requests: GreedyRequests, *, kv_dtype: KvDtype = "auto") -> ReferenceAnswers:
+        """Those of the slow reference attention, over a cache in `kv_dtype`."""
+        llm = bs.LLM(model, attention="torch_ref", kv_memory="1GiB", kv_dtype=kv_dtype)
         answers = cls([], [])
         for output in llm.generate(requests.prompts, requests.params(logprobs=2)):
             assert output.logprobs is not None

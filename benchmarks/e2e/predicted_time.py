@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -36,13 +35,20 @@ from blendserve.traces import Trace
 from mixed_requests import GreedyRequests
 from random_model import SHAPES, write_random_model
 
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import describe
+
 TARGET = 0.15
 
 
 def main() -> None:
     arguments = parse_arguments()
     requests = GreedyRequests.mixed(2 * max(1, round(100 * arguments.scale)), SHAPES[arguments.shape]["vocab_size"])
-    report: dict[str, Any] = {"machine": describe(), "config": vars(arguments) | {"out": None}, "runs": []}
+    report: dict[str, Any] = {
+        "machine": describe(threads=_core.num_threads(), isa=_core.isa()),
+        "config": vars(arguments) | {"out": None},
+        "runs": [],
+    }
     print(json.dumps(report["machine"]), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / arguments.shape
@@ -69,17 +75,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--profile-s", type=float, default=20.0, help="seconds of measuring the device")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
-
-
-def describe() -> dict[str, Any]:
-    return {
-        "command": " ".join(sys.argv),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": _core.num_threads(),
-        "isa": _core.isa(),
-        "python": platform.python_version(),
-        "blendserve": bs.__version__,
-    }
 
 
 def measure(folder: Path, device: bs.DeviceSpec, schedule: str, requests: GreedyRequests) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -40,12 +39,15 @@ from blendserve.batch.tally import Tally
 from blendserve.batch.tokenize import tokenize_rows
 from blendserve.batch.windows import OneAhead, row_windows
 from blendserve.config import DEFAULT_WINDOW, PLANNED_SCHEDULES
-from blendserve.engine import Engine, JobPlanner
+from blendserve.engine import Engine, WindowPlanner
 from blendserve.io.batch_input import read_requests
 from blendserve.io.result_writer import ResultWriter
 from blendserve.resources import ResolvedConfig
 from numpy.typing import NDArray
 from stub_job import CONTEXT_LEN, VOCAB_SIZE, StubJob, next_tokens
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import describe
 
 TARGET_REQUESTS_PER_S = 20_000
 KV_BLOCKS, BLOCK_SIZE = 28_000, 16  # what an 8B model leaves on a GPU of 80 GB
@@ -188,21 +190,8 @@ def stub_engine(arguments: argparse.Namespace) -> Engine:
     )
     planner = None
     if arguments.schedule in PLANNED_SCHEDULES:
-        planner = JobPlanner(bs.ModelSpec.named("llama-3.1-8b"), device, arguments.max_batch_tokens, seed=0)
+        planner = WindowPlanner(bs.ModelSpec.named("llama-3.1-8b"), device, arguments.max_batch_tokens, seed=0)
     return Engine(StubRunner(), config, (), None, planner)  # type: ignore[arg-type]
-
-
-def describe() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return {
-        "command": " ".join(sys.argv),
-        "cpu": next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), ""),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "blendserve": bs.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def show(report: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tolerance", type=float, default=1e-3, help="bfloat16 needs about 0.1")
     parser.add_argument("--attention", default="auto")
+    parser.add_argument("--kv-dtype", default="auto", help="fp8_e4m3 needs a --tolerance of about 0.5")
     parser.add_argument("--commit", help="to report where the checkout has no git")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -70,14 +71,15 @@ def describe(arguments: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "blendserve": bs.__version__,
         "shape": arguments.shape,
+        "kv_dtype": arguments.kv_dtype,
     }
 
 
 def check(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Raises AssertionError where an answer differs from the reference's and is no near tie."""
     requests = checked_requests(SHAPES[arguments.shape]["vocab_size"])
-    reference = ReferenceAnswers.of(folder, requests)
-    llm = bs.LLM(folder, attention=arguments.attention, kv_memory="1GiB")
+    reference = ReferenceAnswers.of(folder, requests, kv_dtype=arguments.kv_dtype)
+    llm = bs.LLM(folder, attention=arguments.attention, kv_memory="1GiB", kv_dtype=arguments.kv_dtype)
     answers = [output.token_ids for output in llm.generate(requests.prompts, requests.params())]
     return {
         "num_tokens_equal": reference.num_equal_tokens(answers, arguments.tolerance),
@@ -89,7 +91,7 @@ def measure(folder: str, schedule: str, arguments: argparse.Namespace) -> dict[s
     requests = GreedyRequests.mixed(2 * int(100 * arguments.scale), SHAPES[arguments.shape]["vocab_size"])
     seconds = []
     for _ in range(arguments.repeats):
-        llm = bs.LLM(folder, schedule=schedule, attention=arguments.attention)
+        llm = bs.LLM(folder, schedule=schedule, attention=arguments.attention, kv_dtype=arguments.kv_dtype)
         started = time.perf_counter()
         outputs = llm.generate(requests.prompts, requests.params())
         seconds.append(time.perf_counter() - started)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ import torch
 from blendserve import _core
 from blendserve.attention import create_backend
 from cpu_workload import BLOCK_SIZE, Case, Heads, MatrixProduct, MemoryRead, median_times_s, step_of
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import cpu_name
 
 HEADS = (
     Heads("SmolLM2-135M", 9, 3, 64),
@@ -68,11 +72,6 @@ def rates(case: Case, work: int, ceiling: MemoryRead | MatrixProduct) -> dict[st
     seconds, ceiling_s = median_times_s(case, ceiling)
     rate, ceiling_rate = work / seconds / 1e9, ceiling.work / ceiling_s / 1e9
     return {"us": seconds * 1e6, "rate": rate, "ceiling": ceiling_rate, "share": rate / ceiling_rate}
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def measure(threads: list[int], dtypes: list[torch.dtype]) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,7 +29,9 @@ from blendserve.openmp import let_idle_threads_sleep
 
 let_idle_threads_sleep()  # as the engine does, or torch's threads would spin on the cores of the other side
 import torch  # noqa: E402
-from cpu_attention import cpu_name  # noqa: E402
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import cpu_name  # noqa: E402
 
 ROWS = (1, 4, 16, 64, 128, 256, 512)
 LARGE = 2048

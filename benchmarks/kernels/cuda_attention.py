@@ -21,7 +21,7 @@ from blendserve.attention import create_backend
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import load_cuda_library
 from blendserve.attention.native_cuda import NativeCudaAttention
-from decode_workload import DecodeShape, DecodeWorkload
+from decode_workload import KV_DTYPES, DecodeShape, DecodeWorkload
 from device_timing import clocks, environment, median_graph_us, median_us, together_us
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
@@ -56,19 +56,28 @@ def checked_decode(shape: DecodeShape) -> DecodeWorkload:
 
 
 def decode_bandwidth(results: Record) -> Record:
-    """Decode at batch 256, context 2048, 32/8 heads of 128, by the number of CTAs, and other shapes with all SMs."""
+    """Decode at batch 256, context 2048, 32/8 heads of 128, by cache dtype and number of CTAs, and other shapes."""
     ceiling = results["copy"]["gb_s"]
 
     def measure(workload: DecodeWorkload, num_ctas: int, copy: str, seconds: float) -> Record:
         timed = median_us if workload.shape.kv_bytes > SMALL_BYTES else median_graph_us
         us = timed(workload.call(num_ctas, KV_COPIES[copy]), seconds=seconds)
         gb_s = workload.shape.kv_bytes / us / 1e3
-        return {"num_ctas": num_ctas, "kv_copy": copy, "us": us, "gb_s": gb_s, "of_copy": gb_s / ceiling}
+        return {
+            "kv_dtype": workload.shape.kv_dtype,
+            "num_ctas": num_ctas,
+            "kv_copy": copy,
+            "us": us,
+            "gb_s": gb_s,
+            "of_copy": gb_s / ceiling,
+        }
 
-    workload = checked_decode(DecodeShape())
-    curve = [measure(workload, num_ctas, "bulk", 2.0 if num_ctas in (44, 132) else 0.5) for num_ctas in NUM_CTAS]
-    curve += [measure(workload, num_ctas, "cp_async", 0.3) for num_ctas in (16, 44, 132)]
-    del workload
+    curve = []
+    for kv_dtype in KV_DTYPES:
+        workload = checked_decode(DecodeShape(kv_dtype=kv_dtype))
+        curve += [measure(workload, num_ctas, "bulk", 2.0 if num_ctas in (44, 132) else 0.5) for num_ctas in NUM_CTAS]
+        curve += [measure(workload, num_ctas, "cp_async", 0.3) for num_ctas in (16, 44, 132)]
+        del workload
     shapes = []
     for shape in (
         DecodeShape(head_dim=64),
@@ -80,6 +89,9 @@ def decode_bandwidth(results: Record) -> Record:
         DecodeShape(batch=1, context=8192),
         DecodeShape(batch=64, context=512),
         DecodeShape(block_size=64),
+        DecodeShape(head_dim=64, kv_dtype="fp8_e4m3"),
+        DecodeShape(num_heads=8, kv_dtype="fp8_e4m3"),
+        DecodeShape(num_heads=128, kv_dtype="fp8_e4m3"),
     ):
         workload = checked_decode(shape)
         for num_ctas in (44, 132):
@@ -99,6 +111,7 @@ def shared_prefixes(_: Record) -> Record:
         DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=8),
         DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=128),
         DecodeShape(batch=64, context=8192 + 256, shared=8192, head_dim=64),
+        DecodeShape(batch=64, context=8192 + 256, shared=8192, kv_dtype="fp8_e4m3"),
     ):
         workload = checked_decode(shape)
         for num_ctas in (24, 44, 132):

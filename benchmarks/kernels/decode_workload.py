@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from blendserve.attention.cuda_library import CudaLibrary, DecodeBatch, DecodePlanSummary, PagedDecodeParams
+from blendserve.attention.kv_elements import as_indexable, from_cached
 
 SHARING_WORKSPACE_BYTES = 64 << 20
+KV_DTYPES = {"bfloat16": torch.bfloat16, "fp8_e4m3": torch.float8_e4m3fn}
+_DTYPE_CODES = {torch.bfloat16: 0, torch.float8_e4m3fn: 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeShape:
-    """`batch` requests with `context` cached tokens each, in bfloat16; the first `shared` of them are the same."""
+    """`batch` requests with `context` cached tokens each, the first `shared` of them the same; queries are bfloat16."""
 
     batch: int = 256
     context: int = 2048
@@ -22,12 +25,13 @@ class DecodeShape:
     num_kv_heads: int = 8
     head_dim: int = 128
     block_size: int = 16
+    kv_dtype: str = "bfloat16"
 
     @property
     def kv_bytes(self) -> int:
         """The floor in bytes: every cached key and value once."""
         num_tokens = self.shared + self.batch * (self.context - self.shared)
-        return num_tokens * self.num_kv_heads * self.head_dim * 2 * 2
+        return num_tokens * self.num_kv_heads * self.head_dim * 2 * KV_DTYPES[self.kv_dtype].itemsize
 
     @property
     def flops(self) -> int:
@@ -44,7 +48,7 @@ class DecodeWorkload:
         blocks_per_row = -(-shape.context // shape.block_size)
         num_blocks = shape.batch * blocks_per_row
         layer_shape = (num_blocks, 2, shape.num_kv_heads, shape.block_size, shape.head_dim)
-        self.kv = torch.randn(layer_shape, dtype=torch.bfloat16, device="cuda")
+        self.kv = torch.randn(layer_shape, dtype=torch.bfloat16, device="cuda").to(KV_DTYPES[shape.kv_dtype])
         self.q = torch.randn(shape.batch, shape.num_heads, shape.head_dim, dtype=torch.bfloat16, device="cuda")
         self.out = torch.full_like(self.q, float("nan"))
         table = torch.randperm(num_blocks, device="cuda").int().view(shape.batch, blocks_per_row)
@@ -74,7 +78,8 @@ class DecodeWorkload:
         worst = 0.0
         for row in range(min(num_rows, shape.batch)):
             blocks = self.block_table[int(self._block_indptr[row]) : int(self._block_indptr[row + 1])].long()
-            k, v = self.kv[blocks].permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : shape.context].double()
+            tiles = as_indexable(self.kv)[blocks].view(self.kv.dtype)
+            k, v = from_cached(tiles.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : shape.context], torch.float64, 1.0)
             q = self.q[row].view(shape.num_kv_heads, group, shape.head_dim).double()
             expected = ((q @ k.mT * shape.head_dim**-0.5).softmax(-1) @ v).flatten(0, 1)
             error = float((self.out[row].double() - expected).norm() / expected.norm())
@@ -102,6 +107,7 @@ class DecodeCall:
             block_size=shape.block_size,
             num_ctas=num_ctas,
             max_partials=max_partials,
+            kv_element_bytes=workload.kv.dtype.itemsize,
         )
         self._plan, summary = workload.plan(batch, share=share)
         workspace_bytes = max_partials * partial_bytes
@@ -123,10 +129,13 @@ class DecodeCall:
             head_dim=shape.head_dim,
             block_size=shape.block_size,
             num_ctas=num_ctas,
-            dtype=0,
+            dtype=_DTYPE_CODES[workload.q.dtype],
+            kv_dtype=_DTYPE_CODES[workload.kv.dtype],
             kv_copy=kv_copy,
             read_shared=int(summary.num_shared_items > 0),
             scale=shape.head_dim**-0.5,
+            k_scale=1.0,
+            v_scale=1.0,
         )
 
     def __call__(self) -> None:

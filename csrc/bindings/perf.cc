@@ -13,6 +13,7 @@
 #include "perf/cost_model.h"
 #include "perf/memory_partition.h"
 #include "perf/step_time.h"
+#include "perf/time_corrector.h"
 
 namespace py = pybind11;
 
@@ -127,12 +128,48 @@ void register_cost_model(py::module_& m) {
       "The dual scanner's (left, right) share of the KV memory, clamped.");
 }
 
+void register_time_corrector(py::module_& m) {
+  py::class_<TimeCorrection>(m, "TimeCorrection",
+                             "How many times as long as the performance model says a device takes: for arithmetic, and "
+                             "for reading weights and KV cache.")
+      .def(py::init([](double compute, double memory) {
+             require_positive("compute", compute);
+             require_positive("memory", memory);
+             return TimeCorrection{compute, memory};
+           }),
+           py::arg("compute") = 1.0, py::arg("memory") = 1.0)
+      .def_readonly("compute", &TimeCorrection::compute)
+      .def_readonly("memory", &TimeCorrection::memory)
+      .def(
+          "__eq__",
+          [](const TimeCorrection& self, const py::object& other) {
+            return py::isinstance<TimeCorrection>(other) && self == other.cast<const TimeCorrection&>();
+          },
+          py::arg("other"))
+      .def("__hash__", [](const TimeCorrection& self) { return py::hash(py::make_tuple(self.compute, self.memory)); })
+      .def("__repr__", [](const TimeCorrection& self) {
+        return "TimeCorrection(compute=" + py::repr(py::float_(self.compute)).cast<std::string>() +
+               ", memory=" + py::repr(py::float_(self.memory)).cast<std::string>() + ")";
+      });
+  py::class_<TimeCorrector>(m, "TimeCorrector",
+                            "Learns a TimeCorrection from the steps that a device runs, every so many of them; "
+                            "docs/performance_model.md says how. The same steps give the same corrections.")
+      .def(py::init([](const CostModel& cost, const std::string& execution) {
+             return TimeCorrector(cost, execution_named(execution));
+           }),
+           py::arg("cost"), py::arg("execution") = "overlapped")
+      .def("add", &TimeCorrector::add, py::arg("batch"), py::arg("seconds"),
+           "A step took so many seconds, without what the host does between steps. True if the correction has changed.")
+      .def_property_readonly("correction", &TimeCorrector::correction, py::return_value_policy::copy);
+}
+
 }  // namespace
 
 void register_perf(py::module_& m) {
   register_batch(m);
   register_bound(m);
   register_cost_model(m);
+  register_time_corrector(m);
 }
 
 }  // namespace blendserve::bindings

@@ -136,8 +136,8 @@ RequestId add_requests(StepScheduler& scheduler, const py::object& tokens, const
   return scheduler.add_requests(workload_of(tokens, offsets), limits, num_top);
 }
 
-py::object finish_reason(const StepScheduler& scheduler, RequestId id) {
-  switch (scheduler.row(id).finish_reason) {
+py::object name_of(FinishReason reason) {
+  switch (reason) {
     case FinishReason::kNone:
       return py::none();
     case FinishReason::kStopToken:
@@ -148,6 +148,19 @@ py::object finish_reason(const StepScheduler& scheduler, RequestId id) {
       return py::str("stopped");
   }
   return py::none();
+}
+
+py::list take_answers(StepScheduler& scheduler, const py::array& request_ids) {
+  const auto ids = span_of<RequestId>(request_ids, "request_ids");
+  py::list answers(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const RequestRow& row = scheduler.row(ids[i]);
+    py::tuple tokens(row.output.size());
+    for (std::size_t k = 0; k < row.output.size(); ++k) tokens[k] = py::int_(row.output[k]);
+    answers[i] = py::make_tuple(tokens, name_of(row.finish_reason));
+    scheduler.forget(ids[i]);
+  }
+  return answers;
 }
 
 template <auto Member>
@@ -278,12 +291,19 @@ void register_scheduler(py::module_& m) {
       .def("take_over_cache", &StepScheduler::take_over_cache, py::arg("other"),
            "Before the first step: go on with what another scheduler, which runs nothing now, has cached. Both must "
            "have as many blocks of the same size.")
+      .def("correct_times", &StepScheduler::correct_times, py::arg("correction"),
+           "Between steps: by how much the device's times differ from those that blend paces steps with, 1 until told. "
+           "The other schedules take no notice.")
       .def("forget", &StepScheduler::forget, py::arg("request_id"), "Drop the output of a finished request.")
       .def(
           "output_tokens", [](const StepScheduler& self, RequestId id) { return copy_of(self.row(id).output); },
           py::arg("request_id"), "The tokens generated so far, int32.")
-      .def("finish_reason", &finish_reason, py::arg("request_id"),
-           "None while unfinished, else stop_token, length, or stopped (by stop()).")
+      .def("take_answers", &take_answers, py::arg("request_ids"),
+           "Of the finished requests int32 [F]: the tokens of each, which are dropped as by forget(), and its finish "
+           "reason.")
+      .def(
+          "finish_reason", [](const StepScheduler& self, RequestId id) { return name_of(self.row(id).finish_reason); },
+          py::arg("request_id"), "None while unfinished, else stop_token, length, or stopped (by stop()).")
       .def(
           "num_cached_tokens",
           [](const StepScheduler& self, RequestId id) { return std::max(0, self.row(id).num_cached); },

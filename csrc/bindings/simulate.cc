@@ -35,13 +35,14 @@ std::function<void(const StepPlan&)> callback_of(const std::optional<py::functio
 
 Simulation run(StepScheduler& scheduler, const CostModel& cost, const py::array& output_lengths,
                const std::string& execution, bool counts_scheduling, std::size_t timeline_bins,
-               const std::optional<py::function>& on_step) {
+               const std::optional<py::function>& on_step, TimeCorrector* corrector) {
   const auto lengths = span_of<std::int32_t>(output_lengths, "output_lengths");
   bool is_complete = true;
   const SimulationConfig config{.execution = execution_named(execution),
                                 .counts_scheduling = counts_scheduling,
                                 .timeline_bins = timeline_bins,
                                 .on_step = callback_of(on_step),
+                                .corrector = corrector,
                                 .goes_on = [&] { return is_complete = has_no_signal(); }};
   Simulation simulation;
   {
@@ -71,10 +72,11 @@ void register_simulate(py::module_& m) {
   m.attr("SIMULATED_STOP_TOKEN") = SimulatedExecutor::kStopToken;
   m.def("simulate", &run, py::arg("scheduler"), py::arg("cost"), py::arg("output_lengths"), py::kw_only(),
         py::arg("execution") = "overlapped", py::arg("counts_scheduling") = false, py::arg("timeline_bins") = 0,
-        py::arg("on_step") = py::none(),
+        py::arg("on_step") = py::none(), py::arg("corrector") = py::none(),
         "Run the scheduler's requests to the end on a simulated clock. Request i generates output_lengths[i] (int32 "
         "[n]) tokens, the last of them SIMULATED_STOP_TOKEN, which must be its stop token, or its limit be that "
-        "length. on_step is called with every StepPlan.");
+        "length. on_step is called with every StepPlan. A corrector is told of the time of every step, and the "
+        "scheduler of its corrections: `cost` may then be another device than the one that was planned for.");
 }
 
 }  // namespace blendserve::bindings

@@ -8,18 +8,14 @@
 
 namespace blendserve {
 
-BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size) : block_size_(block_size) {
-  const auto count = static_cast<std::size_t>(num_blocks);
-  const std::size_t num_slots = std::bit_ceil(2 * count);
-  mask_ = num_slots - 1;
-  slots_.assign(num_slots, kNoBlock);
-  hashes_.assign(count, 0);
-  parents_.assign(count, kNoBlock);
-  salts_.assign(count, 0);
-  tokens_.assign(count * static_cast<std::size_t>(block_size), 0);
-}
+BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size)
+    : block_size_(block_size),
+      mask_(std::bit_ceil(2 * static_cast<std::size_t>(num_blocks)) - 1),
+      slots_(mask_ + 1),
+      entries_(static_cast<std::size_t>(num_blocks)),
+      tokens_(static_cast<std::size_t>(num_blocks) * static_cast<std::size_t>(block_size)) {}
 
-std::uint64_t BlockIndex::hash(const BlockKey& key) {
+std::uint32_t BlockIndex::hash(const BlockKey& key) {
   const auto tokens = key.tokens;
   std::uint64_t h = static_cast<std::uint32_t>(key.parent);
   if (key.salt != 0) h = mix64(h ^ key.salt);
@@ -28,68 +24,65 @@ std::uint64_t BlockIndex::hash(const BlockKey& key) {
     h = mix64(h ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(tokens[i])) << 32 |
                    static_cast<std::uint32_t>(tokens[i + 1])));
   }
-  return i < tokens.size() ? mix64(h ^ static_cast<std::uint32_t>(tokens[i])) : h;
+  return static_cast<std::uint32_t>(i < tokens.size() ? mix64(h ^ static_cast<std::uint32_t>(tokens[i])) : h);
 }
 
 std::span<const Token> BlockIndex::tokens(BlockId block) const {
-  return std::span(tokens_).subspan(static_cast<std::size_t>(block) * static_cast<std::size_t>(block_size_),
-                                    static_cast<std::size_t>(block_size_));
+  const auto size = static_cast<std::size_t>(block_size_);
+  return {tokens_.data() + static_cast<std::size_t>(block) * size, size};
 }
 
-bool BlockIndex::has_key(BlockId block, std::uint64_t hash, const BlockKey& key) const {
-  const auto index = static_cast<std::size_t>(block);
-  return hashes_[index] == hash && parents_[index] == key.parent && salts_[index] == key.salt &&
+bool BlockIndex::has_key(BlockId block, const BlockKey& key) const {
+  return entry(block).parent == key.parent && entry(block).salt == key.salt &&
          std::ranges::equal(tokens(block), key.tokens);
 }
 
-BlockId BlockIndex::find(const BlockKey& key) const {
-  const std::uint64_t h = hash(key);
-  for (std::size_t slot = h & mask_; slots_[slot] != kNoBlock; slot = (slot + 1) & mask_) {
-    if (has_key(slots_[slot], h, key)) return slots_[slot];
-  }
-  return kNoBlock;
-}
-
-void BlockIndex::insert(BlockId block, const BlockKey& key) {
-  BLENDSERVE_ASSERT(static_cast<std::int32_t>(key.tokens.size()) == block_size_);
-  const auto index = static_cast<std::size_t>(block);
-  hashes_[index] = hash(key);
-  parents_[index] = key.parent;
-  salts_[index] = key.salt;
-  std::ranges::copy(key.tokens, tokens_.begin() + static_cast<std::ptrdiff_t>(index) * block_size_);
-  std::size_t slot = home(block);
-  while (slots_[slot] != kNoBlock) {
-    BLENDSERVE_ASSERT(slots_[slot] != block && !has_key(slots_[slot], hashes_[index], key));
+std::size_t BlockIndex::slot_of(const BlockKey& key, std::uint32_t hash) const {
+  std::size_t slot = hash & mask_;
+  while (slots_[slot].block != kNoBlock && (slots_[slot].hash != hash || !has_key(slots_[slot].block, key))) {
     slot = (slot + 1) & mask_;
   }
-  slots_[slot] = block;
+  return slot;
+}
+
+BlockId BlockIndex::find(const BlockKey& key) const { return slots_[slot_of(key, hash(key))].block; }
+
+BlockId BlockIndex::find_or_insert(const BlockKey& key, BlockId block) {
+  BLENDSERVE_ASSERT(static_cast<std::int32_t>(key.tokens.size()) == block_size_);
+  const std::uint32_t h = hash(key);
+  Slot& slot = slots_[slot_of(key, h)];
+  if (slot.block != kNoBlock) return slot.block;
+  slot = {block, h};
+  entries_[static_cast<std::size_t>(block)] = {key.salt, key.parent, h};
+  std::ranges::copy(key.tokens, tokens_.data() + static_cast<std::ptrdiff_t>(block) * block_size_);
   ++size_;
+  return block;
 }
 
 void BlockIndex::erase(BlockId block) {
-  std::size_t hole = home(block);
-  while (slots_[hole] != block) {
-    BLENDSERVE_ASSERT(slots_[hole] != kNoBlock);
+  std::size_t hole = entry(block).hash & mask_;
+  while (slots_[hole].block != block) {
+    BLENDSERVE_ASSERT(slots_[hole].block != kNoBlock);
     hole = (hole + 1) & mask_;
   }
   // Close the gap: an entry behind the hole moves into it unless its home lies after the hole, cyclically.
-  for (std::size_t slot = (hole + 1) & mask_; slots_[slot] != kNoBlock; slot = (slot + 1) & mask_) {
-    const std::size_t distance_from_home = (slot - home(slots_[slot])) & mask_;
+  for (std::size_t slot = (hole + 1) & mask_; slots_[slot].block != kNoBlock; slot = (slot + 1) & mask_) {
+    const std::size_t distance_from_home = (slot - slots_[slot].hash) & mask_;
     if (distance_from_home >= ((slot - hole) & mask_)) {
       slots_[hole] = slots_[slot];
       hole = slot;
     }
   }
-  slots_[hole] = kNoBlock;
+  slots_[hole].block = kNoBlock;
   --size_;
 }
 
 void BlockIndex::verify() const {
   std::int64_t count = 0;
-  for (const BlockId block : slots_) {
-    if (block == kNoBlock) continue;
+  for (const Slot& slot : slots_) {
+    if (slot.block == kNoBlock) continue;
     ++count;
-    BLENDSERVE_ASSERT(find(key(block)) == block);
+    BLENDSERVE_ASSERT(slot.hash == entry(slot.block).hash && find(key(slot.block)) == slot.block);
   }
   BLENDSERVE_ASSERT(count == size_);
 }

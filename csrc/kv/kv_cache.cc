@@ -42,10 +42,7 @@ KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
       index_(num_blocks, block_size),
       dead_(num_blocks),
       live_(num_blocks),
-      states_(static_cast<std::size_t>(num_blocks), BlockState::kPrivate),
-      owners_(static_cast<std::size_t>(num_blocks), kNoRequest),
-      num_children_(static_cast<std::size_t>(num_blocks), 0),
-      num_live_children_(static_cast<std::size_t>(num_blocks), 0) {}
+      nodes_(static_cast<std::size_t>(num_blocks)) {}
 
 KvCache KvCache::taken_over(KvCache& other) {
   if (other.num_available() != other.num_blocks()) {
@@ -102,18 +99,18 @@ void KvCache::announce(BlockTable& table, const TokenView& tokens) {
   KeyReader reader(tokens, block_size_);
   for (std::int32_t i = table.num_in_tree_; (i + 1) * block_size_ <= tokens.shareable_len(); ++i) {
     const BlockKey key = reader.key(i, parent_in(table.blocks_, i));
-    if (index_.find(key) != kNoBlock) break;
-    add_node(table.blocks_[static_cast<std::size_t>(i)], key, BlockState::kPending, table.owner_);
+    const BlockId block = table.blocks_[static_cast<std::size_t>(i)];
+    if (find_or_add_node(key, block, BlockState::kPending, table.owner_) != block) break;
     table.num_in_tree_ = i + 1;
   }
 }
 
-void KvCache::publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
+void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
   KeyReader reader(tokens, block_size_);
-  for (; (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_; ++table.num_published_) {
+  for (; has_unpublished(table, num_computed); ++table.num_published_) {
     if (table.num_published_ < table.num_in_tree_) {
       const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_published_)];
-      if (is_pending(block, table.owner_)) states_[static_cast<std::size_t>(block)] = BlockState::kComputed;
+      if (is_pending(block, table.owner_)) node(block).state = BlockState::kComputed;
     } else if ((table.num_published_ + 1) * block_size_ > tokens.shareable_len()) {
       table.is_chain_open_ = false;
       break;
@@ -126,16 +123,15 @@ void KvCache::publish_blocks(BlockTable& table, const TokenView& tokens, std::in
 
 void KvCache::publish_private_block(BlockTable& table, const BlockKey& key) {
   BlockId& block = table.blocks_[static_cast<std::size_t>(table.num_in_tree_)];
-  const BlockId twin = index_.find(key);
-  if (twin == kNoBlock) {
-    add_node(block, key, BlockState::kComputed, kNoRequest);
-  } else if (state(twin) == BlockState::kComputed) {
-    hold(twin);
-    release_block(block);
-    block = twin;
-  } else {
+  const BlockId cached = find_or_add_node(key, block, BlockState::kComputed, kNoRequest);
+  if (state(cached) != BlockState::kComputed) {
     table.is_chain_open_ = false;
     return;
+  }
+  if (cached != block) {
+    hold(cached);
+    release_block(block);
+    block = cached;
   }
   ++table.num_in_tree_;
 }
@@ -190,7 +186,7 @@ BlockId KvCache::allocate() {
 
 // A dead block that leads to a live one, of a request that was cancelled, stays with it.
 void KvCache::put_unheld(BlockId block, bool is_live) {
-  if (is_live || num_live_children_[static_cast<std::size_t>(block)] > 0) {
+  if (is_live || node(block).num_live_children > 0) {
     live_.push_back(block);
     if (std::int32_t* const count = live_children_of_parent(block)) ++*count;
   } else {
@@ -209,22 +205,25 @@ void KvCache::take_unheld(BlockId block) {
 
 std::int32_t* KvCache::live_children_of_parent(BlockId block) {
   const BlockId parent = index_.parent(block);
-  return parent == kNoBlock ? nullptr : &num_live_children_[static_cast<std::size_t>(parent)];
+  return parent == kNoBlock ? nullptr : &node(parent).num_live_children;
 }
 
-void KvCache::add_node(BlockId block, const BlockKey& key, BlockState new_state, RequestId owner_id) {
-  index_.insert(block, key);
-  states_[static_cast<std::size_t>(block)] = new_state;
-  owners_[static_cast<std::size_t>(block)] = owner_id;
-  if (key.parent != kNoBlock) ++num_children_[static_cast<std::size_t>(key.parent)];
+// The node with this key: `block`, unless there is one already.
+BlockId KvCache::find_or_add_node(const BlockKey& key, BlockId block, BlockState new_state, RequestId owner_id) {
+  const BlockId found = index_.find_or_insert(key, block);
+  if (found != block) return found;
+  node(block).state = new_state;
+  node(block).owner = owner_id;
+  if (key.parent != kNoBlock) ++node(key.parent).num_children;
+  return block;
 }
 
 void KvCache::remove_node(BlockId block) {
-  BLENDSERVE_ASSERT(num_children_[static_cast<std::size_t>(block)] == 0);
+  BLENDSERVE_ASSERT(node(block).num_children == 0);
   const BlockId parent = index_.parent(block);
   index_.erase(block);
-  states_[static_cast<std::size_t>(block)] = BlockState::kPrivate;
-  if (parent != kNoBlock) --num_children_[static_cast<std::size_t>(parent)];
+  node(block).state = BlockState::kPrivate;
+  if (parent != kNoBlock) --node(parent).num_children;
 }
 
 BlockTable::~BlockTable() {

@@ -55,7 +55,7 @@ class KvCache {
   PrefixMatch match(const TokenView& tokens, std::int32_t max_tokens) const;
   bool is_pending(BlockId block, RequestId owner) const;
   bool is_pending(BlockId block) const { return state(block) == BlockState::kPending; }
-  RequestId owner(BlockId block) const { return owners_[static_cast<std::size_t>(block)]; }
+  RequestId owner(BlockId block) const { return node(block).owner; }
 
   // Holds the matched blocks, allocates the rest of what `tokens` need, and announces the full ones in the tree as
   // pending. Returns nothing, and changes nothing, when there are too few blocks.
@@ -64,10 +64,10 @@ class KvCache {
   bool extend(BlockTable& table);
   // The first num_computed tokens of the table's sequence are computed: its full blocks become readable. A block whose
   // content another request computed meanwhile is given back, and the table takes the one in the tree.
-  void publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
-    if ((table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_) {
-      publish_blocks(table, tokens, num_computed);
-    }
+  void publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
+  // Whether that is of any effect.
+  bool has_unpublished(const BlockTable& table, std::int32_t num_computed) const {
+    return (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_;
   }
   // Takes what the table's owner announced and did not compute out of the tree again. Readers of these blocks, if any,
   // must be withdrawn first.
@@ -83,7 +83,17 @@ class KvCache {
   std::string to_string() const;
 
  private:
-  BlockState state(BlockId block) const { return states_[static_cast<std::size_t>(block)]; }
+  // What is known of a block as a node of the tree.
+  struct Node {
+    RequestId owner = kNoRequest;        // of a pending block
+    std::int32_t num_children = 0;       // in the tree
+    std::int32_t num_live_children = 0;  // of these, on the list of live blocks
+    BlockState state = BlockState::kPrivate;
+  };
+
+  Node& node(BlockId block) { return nodes_[static_cast<std::size_t>(block)]; }
+  const Node& node(BlockId block) const { return nodes_[static_cast<std::size_t>(block)]; }
+  BlockState state(BlockId block) const { return node(block).state; }
   bool is_unheld(BlockId block) const { return dead_.contains(block) || live_.contains(block); }
   void hold(BlockId block);
   void release_block(BlockId block, bool is_live = true);
@@ -91,10 +101,9 @@ class KvCache {
   void put_unheld(BlockId block, bool is_live);
   void take_unheld(BlockId block);
   std::int32_t* live_children_of_parent(BlockId block);
-  void add_node(BlockId block, const BlockKey& key, BlockState state, RequestId owner);
+  BlockId find_or_add_node(const BlockKey& key, BlockId block, BlockState state, RequestId owner);
   void remove_node(BlockId block);
   void announce(BlockTable& table, const TokenView& tokens);
-  void publish_blocks(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
   void publish_private_block(BlockTable& table, const BlockKey& key);
   void verify_node(BlockId block) const;
   void verify_order(const LruList& unheld) const;
@@ -104,10 +113,7 @@ class KvCache {
   BlockIndex index_;
   LruList dead_;
   LruList live_;
-  std::vector<BlockState> states_;
-  std::vector<RequestId> owners_;                // of pending blocks
-  std::vector<std::int32_t> num_children_;       // in the tree
-  std::vector<std::int32_t> num_live_children_;  // of these, on the list of live blocks
+  std::vector<Node> nodes_;  // by block
   std::int64_t num_evictions_ = 0;
   std::int64_t num_dead_blocks_ = 0;
 };

@@ -9,7 +9,7 @@ void KvCache::verify(std::span<const BlockTable* const> tables) const {
   pool_.verify();
   index_.verify();
 
-  std::vector<std::int32_t> num_holders(states_.size(), 0);
+  std::vector<std::int32_t> num_holders(nodes_.size(), 0);
   for (const BlockTable* table : tables) {
     BLENDSERVE_ASSERT(table->num_published_ <= table->num_in_tree_ && table->num_in_tree_ <= table->size());
     for (std::int32_t i = 0; i < table->size(); ++i) {
@@ -25,7 +25,7 @@ void KvCache::verify(std::span<const BlockTable* const> tables) const {
 
   std::int64_t num_nodes = 0;
   std::int64_t num_free = 0;
-  std::vector<std::int32_t> num_children(states_.size(), 0);
+  std::vector<std::int32_t> num_children(nodes_.size(), 0);
   for (BlockId block = 0; block < num_blocks(); ++block) {
     const auto index = static_cast<std::size_t>(block);
     BLENDSERVE_ASSERT(pool_.num_holders(block) == num_holders[index]);
@@ -42,17 +42,19 @@ void KvCache::verify(std::span<const BlockTable* const> tables) const {
   }
   BLENDSERVE_ASSERT(num_free == pool_.num_free());
   BLENDSERVE_ASSERT(num_nodes == index_.size());
-  BLENDSERVE_ASSERT(num_children == num_children_);
+  for (BlockId block = 0; block < num_blocks(); ++block) {
+    BLENDSERVE_ASSERT(node(block).num_children == num_children[static_cast<std::size_t>(block)]);
+  }
 
   for (BlockId block = dead_.front(); block != dead_.end(); block = dead_.after(block)) {
-    BLENDSERVE_ASSERT(num_live_children_[static_cast<std::size_t>(block)] == 0);
+    BLENDSERVE_ASSERT(node(block).num_live_children == 0);
   }
   verify_order(dead_);
   verify_order(live_);
 }
 
 void KvCache::verify_order(const LruList& unheld) const {
-  std::vector<bool> passed(states_.size(), false);
+  std::vector<bool> passed(nodes_.size(), false);
   for (BlockId block = unheld.front(); block != unheld.end(); block = unheld.after(block)) {
     const BlockId parent = index_.parent(block);
     BLENDSERVE_ASSERT(parent == kNoBlock || !passed[static_cast<std::size_t>(parent)]);
@@ -77,18 +79,18 @@ std::string KvCache::to_string() const {
     BlockId block;
     std::size_t depth;
   };
-  std::vector<std::vector<BlockId>> children(states_.size() + 1);
+  std::vector<std::vector<BlockId>> children(nodes_.size() + 1);
   for (BlockId block = 0; block < num_blocks(); ++block) {
     if (state(block) == BlockState::kPrivate) continue;
     const BlockId parent = index_.parent(block);
-    children[parent == kNoBlock ? states_.size() : static_cast<std::size_t>(parent)].push_back(block);
+    children[parent == kNoBlock ? nodes_.size() : static_cast<std::size_t>(parent)].push_back(block);
   }
   std::ostringstream out;
   std::vector<Visit> stack;
   const auto push_children = [&](std::size_t of, std::size_t depth) {
     for (auto child = children[of].rbegin(); child != children[of].rend(); ++child) stack.push_back({*child, depth});
   };
-  push_children(states_.size(), 0);
+  push_children(nodes_.size(), 0);
   while (!stack.empty()) {
     const Visit visit = stack.back();
     stack.pop_back();

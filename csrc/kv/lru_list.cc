@@ -4,21 +4,18 @@
 
 namespace blendserve {
 
-LruList::LruList(std::int64_t num_blocks)
-    : sentinel_(static_cast<std::size_t>(num_blocks)),
-      next_(sentinel_ + 1, kUnlinked),
-      previous_(sentinel_ + 1, kUnlinked) {
+LruList::LruList(std::int64_t num_blocks) : sentinel_(static_cast<std::size_t>(num_blocks)), links_(sentinel_ + 1) {
   link(end(), end());
 }
 
 void LruList::link(BlockId before, BlockId behind) {
-  next_[static_cast<std::size_t>(before)] = behind;
-  previous_[static_cast<std::size_t>(behind)] = before;
+  links(before).next = behind;
+  links(behind).previous = before;
 }
 
 void LruList::push_back(BlockId block) {
   BLENDSERVE_ASSERT(!contains(block));
-  const BlockId back = previous_[sentinel_];
+  const BlockId back = links(end()).previous;
   link(back, block);
   link(block, end());
   ++size_;
@@ -26,9 +23,8 @@ void LruList::push_back(BlockId block) {
 
 void LruList::erase(BlockId block) {
   BLENDSERVE_ASSERT(contains(block));
-  link(previous_[static_cast<std::size_t>(block)], next_[static_cast<std::size_t>(block)]);
-  next_[static_cast<std::size_t>(block)] = kUnlinked;
-  previous_[static_cast<std::size_t>(block)] = kUnlinked;
+  link(links(block).previous, links(block).next);
+  links(block) = {};
   --size_;
 }
 

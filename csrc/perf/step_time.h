@@ -4,6 +4,7 @@
 
 #include "perf/batch_desc.h"
 #include "perf/cost_model.h"
+#include "request/time_correction.h"
 
 namespace blendserve {
 
@@ -16,6 +17,9 @@ struct StepTime {
   double compute_s = 0;  // c': GEMM and prefill attention, not less than reading the weights
   double memory_s = 0;   // m: decode attention
   double total_s = 0;    // with what a measured device takes besides
+  // The total, but for that, by what bounds it: arithmetic, and reading weights and KV cache.
+  double arithmetic_s = 0;
+  double read_s = 0;
 };
 
 // The time of one step, as docs/performance_model.md defines it; an empty batch takes none.
@@ -25,6 +29,8 @@ struct StepTime {
 //                attention and the tokens that draw experts evenly: c' = Σ max(c_i, W_i),
 //                t = max(max(c', m) + β·min(c', m), ΣW_i + m)
 // A measured device has c by its curves, the LM head for the rows that pass it, and a constant for every step.
-StepTime step_time(const CostModel& cost, const BatchDesc& batch, Execution execution);
+// A correction lengthens c, and W and m, before anything else.
+StepTime step_time(const CostModel& cost, const BatchDesc& batch, Execution execution,
+                   const TimeCorrection& correction = {});
 
 }  // namespace blendserve

@@ -22,10 +22,10 @@ constexpr double kBusBoundSafety = 1.0;
 constexpr double kBackoff = 0.01;
 constexpr double kMaxBackoff = 0.2;
 constexpr double kBackoffDecay = 0.995;  // a forecast
-// Where only reading bounds, requests of about the same length are admitted at most this much faster than they can be
-// held on average: those that start together grow and end together, and leave the cache half empty. Lengths that spread
-// more than that do not keep in step.
-constexpr double kAdmissionRate = 1.2;
+// Where only reading bounds, requests of about the same length are admitted at most at this share of the rate at which
+// they can be held on average, however much room there is: those that start together grow and end together, and leave
+// the cache half empty. The rest is for what varies. Lengths that spread more than that do not keep in step.
+constexpr double kAdmissionRate = 0.95;
 constexpr double kEqualSpread = 0.1;
 constexpr double kAdmissionBurst = 64;   // steps
 constexpr double kReserveMargin = 1.25;  // on what the compute side is expected to hold
@@ -154,6 +154,11 @@ std::int32_t BlendPolicy::token_budget(const SchedulerView& view) {
   const double tiles =
       std::max({1.0, std::round(target_s / (model.t_tok() + t_attn) / tile), std::ceil(view.num_decodes / tile)});
   return static_cast<std::int32_t>(std::min<double>(tiles * tile, view.max_batch_tokens));
+}
+
+void BlendPolicy::correct_times(const TimeCorrection& correction) {
+  pace_.correct(correction);
+  next_forecast_ = step_;
 }
 
 void BlendPolicy::learn() {

@@ -52,6 +52,7 @@ class BlendPolicy final : public SchedulingPolicy {
   void on_finish(RequestId id, std::int32_t output_len) override;
   std::int32_t token_budget(const SchedulerView& view) override;
   RequestId choose_victim(std::span<const RequestId> running) override;
+  void correct_times(const TimeCorrection& correction) override;
   bool is_memory_side(RequestId id) const override { return is_memory_side_[static_cast<std::size_t>(id)]; }
 
  private:

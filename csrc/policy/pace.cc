@@ -10,16 +10,17 @@ Pace::Pace(const CostModel& cost, Execution execution)
       beta_(cost.device().beta),
       is_overlapped_(execution == Execution::kOverlapped && beta_ < 1),
       least_s_(is_overlapped_ ? static_cast<double>(cost.device().num_nano_batches) * cost.weight_read_s()
-                              : cost.wide_step_s()) {}
+                              : cost.wide_step_s()),
+      is_least_read_(is_overlapped_ || !cost.device().measured) {}
 
 double Pace::free_compute_s(double memory_s) const {
-  if (!is_overlapped_) return least_s_;
-  if (beta_ * memory_s >= least_s_) return least_s_ / beta_;
-  return least_s_ + (1 - beta_) * memory_s;
+  if (!is_overlapped_) return least_s();
+  if (beta_ * read_ratio_ * memory_s >= least_s()) return least_s() / beta_;
+  return least_s() + (1 - beta_) * read_ratio_ * memory_s;
 }
 
 double Pace::cheap_compute_s(double memory_s) const {
-  return is_overlapped_ ? std::max(memory_s, free_compute_s(memory_s)) : least_s_;
+  return is_overlapped_ ? std::max(read_ratio_ * memory_s, free_compute_s(memory_s)) : least_s();
 }
 
 void Pace::plan(const Work& left, double full_memory_s, const KvForecast& running) {

@@ -3,6 +3,7 @@
 #include "perf/cost_model.h"
 #include "perf/step_time.h"
 #include "policy/kv_forecast.h"
+#include "request/time_correction.h"
 
 namespace blendserve {
 
@@ -14,9 +15,15 @@ namespace blendserve {
 // evenly over them. The whole is then one linear function of c and m, and no step pays for another.
 //
 // A sequential step takes c + m. What is free there is what makes it wide enough for its products to be efficient.
+//
+// All times are the performance model's. Where a device takes longer, by its factors for arithmetic and for reads, only
+// their ratio says how much compute goes with a memory time.
 class Pace {
  public:
   Pace(const CostModel& cost, Execution execution);
+
+  // Before the next plan().
+  void correct(const TimeCorrection& correction) { read_ratio_ = correction.memory / correction.compute; }
 
   double free_compute_s(double memory_s) const;
   double cheap_compute_s(double memory_s) const;
@@ -39,10 +46,14 @@ class Pace {
   double compute_s(double memory_s) const;
 
  private:
+  double least_s() const { return is_least_read_ ? read_ratio_ * least_s_ : least_s_; }
+
   double t_kv_;
   double beta_;
   bool is_overlapped_;      // where overlap gains nothing (beta 1) steps are paced as without
   double least_s_;          // what is free in any step: k·W, or what makes a sequential one wide
+  bool is_least_read_;      // whether that is what reading the weights takes, or was measured as it is
+  double read_ratio_ = 1;   // of the factors for reads and for arithmetic
   double cheap_share_ = 1;  // of what is cheap, beyond what is free
   double even_s_ = 0;
   double surplus_s_ = 0;  // a step, beyond what is cheap

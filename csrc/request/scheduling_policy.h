@@ -6,6 +6,7 @@
 
 #include "base/ids.h"
 #include "request/request.h"
+#include "request/time_correction.h"
 
 namespace blendserve {
 
@@ -63,6 +64,10 @@ class SchedulingPolicy {
 
   // The request to preempt among `running` (not empty, in order of admission) when a decode finds no free block.
   virtual RequestId choose_victim(std::span<const RequestId> running) = 0;
+
+  // Between steps: how the device's times differ from those the policy plans with. 1 until told, each time the whole of
+  // it.
+  virtual void correct_times(const TimeCorrection&) {}
 
   // Whether a taken request was admitted for the memory bandwidth it uses, for reports.
   virtual bool is_memory_side(RequestId) const { return false; }

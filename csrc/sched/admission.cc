@@ -84,10 +84,17 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
     stats_.num_prompt_tokens += row.request.prompt_len();
   }
   stats_.num_recomputed_tokens += std::max(row.max_computed - num_hit, 0);
-  row.sequence = std::make_unique<Sequence>(Sequence{std::move(*blocks), num_hit, num_hit});
+  running_.push_back(std::make_unique<Sequence>(Sequence{.blocks = std::move(*blocks),
+                                                         .num_computed = num_hit,
+                                                         .num_scheduled = num_hit,
+                                                         .target_len = tokens.size(),
+                                                         .prompt_len = row.request.prompt_len(),
+                                                         .max_len = row.request.max_len(),
+                                                         .stop_set = row.request.limits.stop_set,
+                                                         .last_token = row.last_token()}));
+  row.sequence = running_.back().get();
   row.status = RequestStatus::kRunning;
   on_wait_end(row.request.id);
-  running_.push_back(row.request.id);
   schedule_chunk(row, budget);
   return Admission::kAdmitted;
 }

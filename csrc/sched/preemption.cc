@@ -1,26 +1,36 @@
 #include <algorithm>
 #include <ranges>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "sched/step_scheduler.h"
 
 namespace blendserve {
 
+// In order of admission.
+std::vector<RequestId> StepScheduler::running_ids() const {
+  std::vector<RequestId> ids;
+  ids.reserve(running_.size());
+  for (const auto& sequence : running_) ids.push_back(sequence->id());
+  return ids;
+}
+
 void StepScheduler::preempt(RequestId id) {
-  if (std::ranges::find(running_, id) == running_.end()) {
+  if (row(id).sequence == nullptr) {
     throw InternalError("the policy chose request " + std::to_string(id) + " for preemption, which is not running");
   }
-  std::erase(running_, id);
   retract(mutable_row(id));
+  drop_ended();
   ++stats_.num_preemptions;
 }
 
 // Gives the blocks back and hands the request to the policy again. The output stays; what it computed and published
 // stays cached until evicted; what it announced and did not compute is void, and a waiting reader takes it over.
 void StepScheduler::retract(RequestRow& row) {
-  row.sequence.reset();
-  row.num_pending = 0;
+  row.max_computed = std::max(row.max_computed, row.sequence->num_computed);
+  cache_.release(row.sequence->blocks);
+  row.sequence = nullptr;
   row.status = RequestStatus::kWaiting;
   on_wait(row.request.id);
   policy_->on_preempt(row.request.id, row.num_tokens());
@@ -30,11 +40,10 @@ void StepScheduler::abort_step(const StepPlan& plan) {
   check_oldest(plan);
   in_flight_.clear();
   // Newest first: a reader was admitted after the writer whose blocks it holds.
-  for (const RequestId id : std::views::reverse(running_)) {
-    RequestRow& row = mutable_row(id);
-    if (row.sequence->num_computed < row.sequence->num_scheduled) retract(row);
+  for (const auto& sequence : std::views::reverse(running_)) {
+    if (sequence->num_computed < sequence->num_scheduled) retract(mutable_row(sequence->id()));
   }
-  drop_finished_from_running();
+  drop_ended();
 }
 
 }  // namespace blendserve

@@ -6,8 +6,9 @@
 namespace blendserve {
 
 void StepScheduler::schedule_chunk(RequestRow& row, std::int32_t& budget) {
+  const Sequence& sequence = *row.sequence;
   const std::int32_t chunk =
-      std::min({row.num_left(), budget, config_.max_chunk_tokens, max_scored_chunk(row, row.sequence->num_scheduled)});
+      std::min({sequence.num_left(), budget, config_.max_chunk_tokens, max_scored_chunk(row, sequence.num_scheduled)});
   if (chunk == 0) return;
   append_to_plan(row, chunk);
   budget -= chunk;
@@ -23,9 +24,9 @@ std::int32_t StepScheduler::max_scored_chunk(const RequestRow& row, std::int32_t
 }
 
 void StepScheduler::schedule_prefills(std::int32_t& budget) {
-  for (RequestRow* row : prefilling_) {
+  for (const Sequence* sequence : prefilling_) {
     if (budget == 0) return;
-    schedule_chunk(*row, budget);
+    schedule_chunk(mutable_row(sequence->id()), budget);
   }
 }
 

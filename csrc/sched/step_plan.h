@@ -40,19 +40,19 @@ struct StepPlan {
 
   static constexpr Token kPendingToken = -1;
 
-  // Keeps the memory.
-  void clear() {
-    request_ids.clear();
-    qo_indptr.assign(1, 0);
-    token_ids.clear();
-    positions.clear();
-    slot_mapping.clear();
-    kv_lens.clear();
-    block_indptr.assign(1, 0);
-    block_table.clear();
-    logit_rows.clear();
-    sample_ids.clear();
-    sample_positions.clear();
+  // Makes room for `count` sequences that decode a token each, and holds nothing else: whatever the arrays of one entry
+  // a sequence, token or sample held is still to be written over. Keeps the memory, and touches none of it.
+  void start_with_decodes(std::size_t count) {
+    request_ids.resize(count);
+    qo_indptr.resize(count + 1);
+    token_ids.resize(count);
+    positions.resize(count);
+    slot_mapping.resize(count);
+    kv_lens.resize(count);
+    block_indptr.resize(count + 1);
+    logit_rows.resize(count);
+    sample_ids.resize(count);
+    sample_positions.resize(count);
     prompt_logit_rows.clear();
     prompt_next_tokens.clear();
     pending_rows.clear();

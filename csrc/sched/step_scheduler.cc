@@ -35,7 +35,7 @@ StepScheduler::StepScheduler(const SchedulerConfig& config, std::unique_ptr<Sche
 
 // Newest first, as in abort_step().
 StepScheduler::~StepScheduler() {
-  for (const RequestId id : std::views::reverse(running_)) mutable_row(id).sequence.reset();
+  while (!running_.empty()) running_.pop_back();
 }
 
 std::shared_ptr<const StepPlan> StepScheduler::schedule() {
@@ -71,19 +71,38 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
   fill_pending_tokens(sampled);
   std::size_t num_accepted = 0;  // samples stand in the order of their sequences
   for (std::size_t s = 0; s < plan.request_ids.size(); ++s) {
-    RequestRow& row = mutable_row(plan.request_ids[s]);
-    const bool has_sample = num_accepted < sampled.size() && plan.sample_ids[num_accepted] == row.request.id;
+    prefetch_update(plan, s);
+    const RequestId id = plan.request_ids[s];
+    RequestRow& row = mutable_row(id);
+    const bool has_sample = num_accepted < sampled.size() && plan.sample_ids[num_accepted] == id;
     const Token token = has_sample ? sampled[num_accepted++] : StepPlan::kPendingToken;
     if (row.sequence == nullptr) {  // it ended meanwhile
       stats_.num_wasted_tokens += has_sample ? 1 : 0;
       continue;
     }
     accept_computed(row, plan.kv_lens[s]);
-    if (has_sample) accept_token(row, token);
-    if (row.status == RequestStatus::kFinished) finished_.push_back(row.request.id);
+    if (has_sample) {
+      accept_token(row, token);
+    } else if (!row.request.is_sampled() && row.sequence->num_computed == row.sequence->target_len) {
+      finish(row, FinishReason::kLength);
+    }
+    if (row.sequence == nullptr) finished_.push_back(id);
   }
-  if (!finished_.empty()) drop_finished_from_running();
+  if (!finished_.empty()) drop_ended();
   return finished_;
+}
+
+// Behind sequence s: its row, then what that points to.
+void StepScheduler::prefetch_update(const StepPlan& plan, std::size_t s) const {
+  constexpr std::size_t kRowDistance = 16;
+  constexpr std::size_t kDistance = 8;
+  const auto& ids = plan.request_ids;
+  if (s + kRowDistance < ids.size()) __builtin_prefetch(&rows_[static_cast<std::size_t>(ids[s + kRowDistance])].output);
+  if (s + kDistance < ids.size()) {
+    const RequestRow& row = rows_[static_cast<std::size_t>(ids[s + kDistance])];
+    __builtin_prefetch(row.output.data() + row.output.size(), 1);
+    __builtin_prefetch(row.sequence, 1);
+  }
 }
 
 // Of the step behind the one that sampled them.
@@ -97,10 +116,11 @@ void StepScheduler::fill_pending_tokens(std::span<const Token> sampled) {
 }
 
 void StepScheduler::accept_computed(RequestRow& row, std::int32_t num_computed) {
-  row.sequence->num_computed = num_computed;
-  row.max_computed = std::max(row.max_computed, num_computed);
-  cache_.publish(row.sequence->blocks, row.tokens(), num_computed);
-  if (!row.request.is_sampled() && num_computed == row.num_tokens()) finish(row, FinishReason::kLength);
+  Sequence& sequence = *row.sequence;
+  sequence.num_computed = num_computed;
+  if (cache_.has_unpublished(sequence.blocks, num_computed)) {
+    cache_.publish(sequence.blocks, row.tokens(), num_computed);
+  }
 }
 
 void StepScheduler::stop(RequestId id) {
@@ -112,7 +132,7 @@ void StepScheduler::stop(RequestId id) {
   }
   std::erase_if(waiting_readers_, [id](const WaitingReader& reader) { return reader.id == id; });
   finish(stopped, FinishReason::kStopped);
-  drop_finished_from_running();
+  drop_ended();
 }
 
 void StepScheduler::take_over_cache(StepScheduler& other) {
@@ -179,7 +199,6 @@ void StepScheduler::check_oldest(const StepPlan& plan) const {
 // The last plan's memory is used again, unless somebody still holds that plan.
 void StepScheduler::start_plan() {
   if (!plan_ || plan_.use_count() > 1) plan_ = std::make_shared<StepPlan>();
-  plan_->clear();
   plan_->step = stats_.num_steps;
 }
 
@@ -210,17 +229,11 @@ void StepScheduler::append_to_plan(RequestRow& row, std::int32_t num_new_tokens)
   plan.block_indptr.push_back(static_cast<std::int32_t>(plan.block_table.size()));
   if (row.request.scores_prompt()) append_prompt_logits(row, begin, end);
   if (end == row.num_tokens() && row.request.is_sampled()) {
-    expect_token(row, plan.sample_ids.size());
+    sequence.expect_token(static_cast<std::int32_t>(plan.sample_ids.size()));
     plan.logit_rows.push_back(plan.qo_indptr.back() - 1);
     plan.sample_ids.push_back(row.request.id);
     plan.sample_positions.push_back(static_cast<std::int32_t>(row.output.size()));
   }
-}
-
-// As sample number `sample` of the step being planned.
-void StepScheduler::expect_token(RequestRow& row, std::size_t sample) {
-  row.last_sample = static_cast<std::int32_t>(sample);
-  ++row.num_pending;
 }
 
 // The plan's last tokens are [begin, end) of the sequence. The prompt's last token has no prompt token behind it.
@@ -235,18 +248,27 @@ void StepScheduler::append_prompt_logits(const RequestRow& row, std::int32_t beg
 }
 
 void StepScheduler::accept_token(RequestRow& row, Token token) {
+  Sequence& sequence = *row.sequence;
   row.output.push_back(token);
-  --row.num_pending;
+  sequence.last_token = token;
+  --sequence.num_pending;
   ++stats_.num_output_tokens;
-  const auto& stop_set = stop_sets_[static_cast<std::size_t>(row.request.limits.stop_set)];
-  if (std::ranges::binary_search(stop_set, token)) {
+  const auto num_generated = static_cast<std::int32_t>(row.output.size());
+  if (is_stop_token(sequence.stop_set, token)) {
     finish(row, FinishReason::kStopToken);
-  } else if (static_cast<std::int32_t>(row.output.size()) == row.request.limits.max_new_tokens) {
+  } else if (sequence.prompt_len + num_generated == sequence.max_len) {
     finish(row, FinishReason::kLength);
-  } else if (!row.sequence->is_decoding) {
-    row.sequence->is_decoding = true;
-    policy_->on_decode_start(row.request.id, static_cast<std::int32_t>(row.output.size()));
+  } else if (!sequence.is_decoding) {
+    sequence.is_decoding = true;
+    policy_->on_decode_start(sequence.id(), num_generated);
   }
+}
+
+// Most tokens lie outside the range of the set, which tells without a search.
+bool StepScheduler::is_stop_token(std::int32_t stop_set, Token token) const {
+  const auto& set = stop_sets_[static_cast<std::size_t>(stop_set)];
+  if (set.empty() || token < set.front() || token > set.back()) return false;
+  return std::ranges::binary_search(set, token);
 }
 
 void StepScheduler::finish(RequestRow& row, FinishReason reason) {
@@ -254,7 +276,7 @@ void StepScheduler::finish(RequestRow& row, FinishReason reason) {
   row.finish_reason = reason;
   if (row.sequence != nullptr) {
     cache_.release(row.sequence->blocks, live_len(row));
-    row.sequence.reset();
+    row.sequence = nullptr;
   } else {
     on_wait_end(row.request.id);
   }
@@ -262,8 +284,8 @@ void StepScheduler::finish(RequestRow& row, FinishReason reason) {
   policy_->on_finish(row.request.id, static_cast<std::int32_t>(row.output.size()));
 }
 
-void StepScheduler::drop_finished_from_running() {
-  std::erase_if(running_, [this](RequestId id) { return mutable_row(id).status != RequestStatus::kRunning; });
+void StepScheduler::drop_ended() {
+  std::erase_if(running_, [](const auto& sequence) { return !sequence->is_running(); });
 }
 
 void StepScheduler::verify() const {
@@ -272,8 +294,13 @@ void StepScheduler::verify() const {
     BLENDSERVE_ASSERT((row.sequence != nullptr) == (row.status == RequestStatus::kRunning));
     if (row.sequence == nullptr) continue;
     const Sequence& sequence = *row.sequence;
-    BLENDSERVE_ASSERT(sequence.num_computed <= sequence.num_scheduled && sequence.num_scheduled <= row.target_len());
-    BLENDSERVE_ASSERT(!in_flight_.empty() || (sequence.num_computed == sequence.num_scheduled && row.num_pending == 0));
+    BLENDSERVE_ASSERT(sequence.id() == row.request.id && sequence.is_running());
+    BLENDSERVE_ASSERT(sequence.num_computed <= sequence.num_scheduled && sequence.num_scheduled <= sequence.target_len);
+    BLENDSERVE_ASSERT(!in_flight_.empty() ||
+                      (sequence.num_computed == sequence.num_scheduled && sequence.num_pending == 0));
+    const std::int32_t longest = std::max(sequence.max_len - 1, sequence.prompt_len);
+    BLENDSERVE_ASSERT(sequence.target_len == std::min(row.num_tokens() + sequence.num_pending, longest));
+    BLENDSERVE_ASSERT(sequence.last_token == row.last_token());
     BLENDSERVE_ASSERT(sequence.blocks.size() >= cache_.num_blocks_for(sequence.num_scheduled));
     tables.push_back(&sequence.blocks);
   }

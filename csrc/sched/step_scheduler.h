@@ -78,6 +78,8 @@ class StepScheduler {
   void stop(RequestId id);
   // Takes over what `other`, which runs nothing, has cached; before the first step, and for a cache of the same size.
   void take_over_cache(StepScheduler& other);
+  // What the policy is to know of the times of the steps to come.
+  void correct_times(const TimeCorrection& correction) { policy_->correct_times(correction); }
   // Drops a finished request's output.
   void forget(RequestId id);
 
@@ -119,18 +121,20 @@ class StepScheduler {
   void check_oldest(const StepPlan& plan) const;
   void start_plan();
   void append_to_plan(RequestRow& row, std::int32_t num_new_tokens);
-  static void expect_token(RequestRow& row, std::size_t sample);
   void append_prompt_logits(const RequestRow& row, std::int32_t begin, std::int32_t end);
   void fill_pending_tokens(std::span<const Token> sampled);
+  void prefetch_update(const StepPlan& plan, std::size_t s) const;
   void accept_computed(RequestRow& row, std::int32_t num_computed);
   void accept_token(RequestRow& row, Token token);
+  bool is_stop_token(std::int32_t stop_set, Token token) const;
   void finish(RequestRow& row, FinishReason reason);
-  void drop_finished_from_running();
+  void drop_ended();
 
   // decode.cc: sequences with one token left, and the blocks they need
   bool reserve_decode_blocks();
   void look_at_running();
   void schedule_decodes();
+  void mark_pending_tokens();
 
   // prefill.cc: running sequences with more left, in chunks
   void schedule_prefills(std::int32_t& budget);
@@ -150,6 +154,7 @@ class StepScheduler {
   std::int32_t live_len(const RequestRow& row) const;
 
   // preemption.cc
+  std::vector<RequestId> running_ids() const;
   void preempt(RequestId id);
   void retract(RequestRow& row);
 
@@ -160,13 +165,13 @@ class StepScheduler {
   std::vector<Workload> workloads_;  // keep the prompts alive
   std::vector<std::vector<Token>> stop_sets_{{}};
   std::vector<RequestRow> rows_;
-  std::vector<RequestId> running_;  // in order of admission
+  std::vector<std::unique_ptr<Sequence>> running_;  // in order of admission
   std::vector<WaitingReader> waiting_readers_;
   std::vector<RequestId> finished_;
-  std::vector<RequestRow*> decoding_;    // of what runs when a step is planned: those with one token left to compute,
-  std::vector<RequestRow*> prefilling_;  // those with more,
-  std::vector<RequestRow*> lacking_blocks_;          // and of both those that need one more block
-  std::shared_ptr<StepPlan> plan_;                   // being built
+  std::vector<Sequence*> decoding_;        // of what runs when a step is planned: those with one token left to compute,
+  std::vector<Sequence*> prefilling_;      // those with more,
+  std::vector<Sequence*> lacking_blocks_;  // and of both those that need one more block
+  std::shared_ptr<StepPlan> plan_;         // being built
   std::deque<std::shared_ptr<StepPlan>> in_flight_;  // the oldest first
   Load load_;
   SchedulerStats stats_;

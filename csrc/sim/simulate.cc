@@ -56,7 +56,8 @@ Simulation simulate(StepScheduler& scheduler, const CostModel& cost, std::span<c
     const std::shared_ptr<const StepPlan> plan = scheduler.schedule();
     double cpu_s = cpu_seconds() - start;
     if (!plan) break;
-    const StepTime time = step_time(cost, batch_of(*plan), config.execution);
+    const BatchDesc batch = batch_of(*plan);
+    const StepTime time = step_time(cost, batch, config.execution);
     const auto sampled = executor.run(*plan);
     if (config.on_step) config.on_step(*plan);
 
@@ -69,6 +70,9 @@ Simulation simulate(StepScheduler& scheduler, const CostModel& cost, std::span<c
     simulation.total_s += step_s;
     simulation.compute_s += time.compute_s;
     simulation.memory_s += time.memory_s;
+    if (config.corrector != nullptr && config.corrector->add(batch, time.arithmetic_s + time.read_s)) {
+      scheduler.correct_times(config.corrector->correction());
+    }
     if (config.timeline_bins > 0) recorder.add(scheduler, *plan, time, step_s);
   }
   simulation.scheduling = summarize(step_us);

@@ -8,6 +8,7 @@
 
 #include "perf/cost_model.h"
 #include "perf/step_time.h"
+#include "perf/time_corrector.h"
 #include "sched/step_scheduler.h"
 #include "sim/timeline.h"
 
@@ -19,6 +20,8 @@ struct SimulationConfig {
   std::size_t timeline_bins = 0;
   // Called with every step before it is updated; nothing if empty.
   std::function<void(const StepPlan&)> on_step = {};
+  // Told of the time of every step; what it makes of them corrects the scheduler's policy. None if null.
+  TimeCorrector* corrector = nullptr;
   // Polled now and then; false ends the simulation early.
   std::function<bool()> goes_on = [] { return true; };
 };

@@ -18,9 +18,11 @@ __all__ = [
     "Device",
     "Dtype",
     "EngineConfig",
+    "KvDtype",
     "Schedule",
     "WeightDtype",
     "attention_names",
+    "kv_element_bytes",
     "parse_size",
 ]
 
@@ -28,6 +30,7 @@ Schedule = Literal["blend", "paper", "dfs", "random", "fcfs"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
+KvDtype = Literal["auto", "float32", "bfloat16", "float16", "fp8_e4m3"]
 Attention = Literal["auto", "flashinfer", "native_cpu", "native_cuda", "torch_ref"]
 """The backends of `blendserve.attention`."""
 
@@ -37,6 +40,7 @@ DEFAULT_WINDOW = 100_000
 
 PLANNED_SCHEDULES: tuple[Schedule, ...] = ("blend", "paper")
 
+_KV_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8_e4m3": 1}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -57,6 +61,13 @@ def parse_size(size: int | str) -> int:
     return size
 
 
+def kv_element_bytes(kv_dtype: str) -> int | None:
+    """Bytes of one number of a cached key or value; None for auto."""
+    if kv_dtype not in get_args(KvDtype):
+        raise UserError(f"kv_dtype is {kv_dtype!r}; it must be one of {', '.join(get_args(KvDtype))}")
+    return _KV_ELEMENT_BYTES.get(kv_dtype)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """Every field is checked on construction; a bad value raises `UserError`. None and "auto" are decided by `resolve`.
@@ -66,6 +77,7 @@ class EngineConfig:
     device, dtype: where the model runs, and in what; on a CPU auto is float32.
     weight_dtype: how the CPU engine keeps the matrices of the layers, which it computes with in float32; auto is dtype.
     kv_memory: bytes of KV cache, or a string such as "4GiB".
+    kv_dtype: in what the KV cache keeps keys and values; auto is dtype. docs/models.md says which there are where.
     max_batch_tokens: tokens computed in one step, at most.
     max_batch_requests: requests running at once, at most; not above max_batch_tokens.
     attention: the backend, by its name in `blendserve.attention`.
@@ -75,6 +87,9 @@ class EngineConfig:
     stop_runaways: end answers that repeat themselves, also of requests without a limit of their own (256 tokens then).
     hardware: what planned schedules take the device for: a name, a .json file that `blendserve profile` wrote, or a
         spec; None is the data sheet of `device`.
+    deterministic_schedule: pace steps by `hardware` alone, and not by what they turn out to take.
+    schedule_log: a file to write: what measured times changed in the pace of the steps.
+    replay_schedule: a file that was written so: the same changes after the same steps, in place of measured ones.
     """
 
     schedule: Schedule = "blend"
@@ -82,6 +97,7 @@ class EngineConfig:
     dtype: Dtype = "auto"
     weight_dtype: WeightDtype = "auto"
     kv_memory: int | str | None = None
+    kv_dtype: KvDtype = "auto"
     max_batch_tokens: int | None = None
     max_batch_requests: int | None = None
     attention: Attention = "auto"
@@ -90,6 +106,9 @@ class EngineConfig:
     async_scheduling: bool = False
     stop_runaways: bool = False
     hardware: str | Path | DeviceSpec | None = None
+    deterministic_schedule: bool = False
+    schedule_log: str | Path | None = None
+    replay_schedule: str | Path | None = None
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -97,6 +116,7 @@ class EngineConfig:
             "device": Device,
             "dtype": Dtype,
             "weight_dtype": WeightDtype,
+            "kv_dtype": KvDtype,
             "attention": Attention,
         }
         for name, choices in choices_of.items():
@@ -109,11 +129,19 @@ class EngineConfig:
         _require_positive("block_size", self.block_size)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise UserError(f"seed is {self.seed!r}; it must be an integer")
-        for name in ("async_scheduling", "stop_runaways"):
+        for name in ("async_scheduling", "stop_runaways", "deterministic_schedule"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} is {getattr(self, name)!r}; it must be True or False")
         if not isinstance(self.hardware, str | Path | DeviceSpec | None):
             raise UserError(f"hardware is {self.hardware!r}; it must be a device's name, a .json file or a DeviceSpec")
+        for name in ("schedule_log", "replay_schedule"):
+            if not isinstance(getattr(self, name), str | Path | None):
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be the path of a file")
+        if self.deterministic_schedule and self.replay_schedule is not None:
+            raise UserError(
+                f"replay_schedule {self.replay_schedule} brings times that were measured, which deterministic_schedule "
+                "leaves out; choose one of the two"
+            )
         if self.kv_memory is not None:
             parse_size(self.kv_memory)
         if None not in (self.max_batch_tokens, self.max_batch_requests):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from blendserve._core import SchedulerStats
-from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, Schedule, WeightDtype
-from blendserve.engine import Engine, EngineRequest, JobPlanner, SharedEngine, check_forward
+from blendserve.config import PLANNED_SCHEDULES, Attention, Device, Dtype, EngineConfig, KvDtype, Schedule, WeightDtype
+from blendserve.engine import Engine, EngineRequest, SharedEngine, WindowPlanner, check_forward, pacing_of
 from blendserve.errors import RequestError, UserError
 from blendserve.models import load_model, read_config, resolve_model
 from blendserve.outputs import RequestOutput
@@ -53,6 +53,7 @@ class LLM:
         dtype: Dtype = "auto",
         weight_dtype: WeightDtype = "auto",
         kv_memory: int | str | None = None,
+        kv_dtype: KvDtype = "auto",
         max_batch_tokens: int | None = None,
         max_batch_requests: int | None = None,
         attention: Attention = "auto",
@@ -61,6 +62,9 @@ class LLM:
         async_scheduling: bool = False,
         stop_runaways: bool = False,
         hardware: str | Path | DeviceSpec | None = None,
+        deterministic_schedule: bool = False,
+        schedule_log: str | Path | None = None,
+        replay_schedule: str | Path | None = None,
         self_check: bool = True,
     ) -> None:
         config = EngineConfig(
@@ -69,6 +73,7 @@ class LLM:
             dtype=dtype,
             weight_dtype=weight_dtype,
             kv_memory=kv_memory,
+            kv_dtype=kv_dtype,
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             attention=attention,
@@ -77,6 +82,9 @@ class LLM:
             async_scheduling=async_scheduling,
             stop_runaways=stop_runaways,
             hardware=hardware,
+            deterministic_schedule=deterministic_schedule,
+            schedule_log=schedule_log,
+            replay_schedule=replay_schedule,
         )
         model_dir = resolve_model(None if model is None else str(model))
         self._setup(model_dir, config, Tokenizer.load(model_dir), None)
@@ -100,7 +108,8 @@ class LLM:
         self.model_config = read_config(model_dir)
         self.config: ResolvedConfig = resolve(config, self.model_config, kv_tokens_needed=kv_tokens_needed)
         is_planned = self.config.schedule in PLANNED_SCHEDULES
-        planner = JobPlanner.of(model_dir, self.model_config, self.config) if is_planned else None
+        planner = WindowPlanner.of(model_dir, self.model_config, self.config) if is_planned else None
+        pacing = pacing_of(model_dir, config, self.config, planner)
         model = load_model(
             model_dir,
             self.model_config,
@@ -111,7 +120,7 @@ class LLM:
         )
         decode = None if tokenizer is None else tokenizer.decode
         self._runner = ModelRunner(model, self.config)
-        self.engine = Engine(self._runner, self.config, self.model_config.eos_token_ids, decode, planner)
+        self.engine = Engine(self._runner, self.config, self.model_config.eos_token_ids, decode, planner, pacing)
         self._shared = SharedEngine(self.engine)
 
     def self_check(self, *, chats: bool) -> list[str]:
@@ -155,8 +164,7 @@ class LLM:
 
         Ending the iteration early cancels what is not finished.
         """
-        requests = self._requests(prompts, params)
-        return self._stream(requests)
+        return self._stream(*self._requests(prompts, params))
 
     def submit(
         self,
@@ -176,10 +184,10 @@ class LLM:
             priority: any finite number.
             deadline: seconds from now by which the answers are wanted: it orders submissions, and nothing ends by it.
         """
-        requests = self._requests(prompts, params)
+        requests, max_new_tokens = self._requests(prompts, params)
         check_order(priority, deadline)
         due = None if deadline is None else time.monotonic() + deadline
-        window = self.engine.make_window(requests)
+        window = self.engine.make_window(requests, max_new_tokens)
         return Submission(self._shared, self._shared.add(window, priority=priority, deadline=due))
 
     def chat(
@@ -200,8 +208,8 @@ class LLM:
                 raise _placed(error, f"conversations[{index}]") from None
         return self.generate(prompts, params)
 
-    def _stream(self, requests: Sequence[EngineRequest]) -> Iterator[RequestOutput]:
-        indices = self._shared.add(self.engine.make_window(requests))
+    def _stream(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Iterator[RequestOutput]:
+        indices = self._shared.add(self.engine.make_window(requests, max_new_tokens))
         unfinished = set(indices)
         try:
             while unfinished and (finished := self._shared.take_finished(unfinished)):
@@ -213,7 +221,8 @@ class LLM:
 
     def _requests(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[EngineRequest]:
+    ) -> tuple[list[EngineRequest], list[int]]:
+        """What is asked, and how many tokens each answer may have."""
         token_ids = tokenize_prompts(prompts, self.tokenizer)
         requests = [
             EngineRequest(prompt, prompt_params, name=str(index))
@@ -221,12 +230,12 @@ class LLM:
                 zip(token_ids, params_per_prompt(params, len(token_ids)), strict=True)
             )
         ]
-        for index, request in enumerate(requests):
-            try:
-                self.engine.limits.max_new_tokens(request)
-            except RequestError as error:
-                raise _placed(error, f"prompts[{index}]") from None
-        return requests
+        max_new_tokens = []
+        for index, outcome in enumerate(self.engine.limits.max_new_tokens(requests)):
+            if isinstance(outcome, RequestError):
+                raise _placed(outcome, f"prompts[{index}]")
+            max_new_tokens.append(outcome)
+        return requests, max_new_tokens
 
 
 def _placed(error: RequestError, place: str) -> RequestError:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["CompletionOutput", "FinishReason", "RequestOutput", "TokenLogprob"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CompletionOutput", "FinishReason", "FinishedRequest", "RequestOutput", "TokenLogprob"]
 
 FinishReason = Literal["stop", "length", "repetition"]
 
@@ -22,7 +25,7 @@ class TokenLogprob:
     top: tuple[tuple[int, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen it would take three times as long to make
 class CompletionOutput:
     """One answer of a request; a request with `n` choices has n of them.
 
@@ -42,7 +45,8 @@ class CompletionOutput:
 
 @dataclass(frozen=True, slots=True)
 class RequestOutput:
-    """A finished request. `index` is its place in the input; the shortcuts read its first choice.
+    """A finished request. `index` is its place in the input; text, token_ids, finish_reason and logprobs are those of
+    its first choice.
 
     `prompt_logprobs` has one entry per token of the prompt, None for the first, which follows nothing; None when not
     asked for.
@@ -53,14 +57,6 @@ class RequestOutput:
     outputs: tuple[CompletionOutput, ...]
     num_cached_tokens: int
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
-
-    def at(self, index: int) -> RequestOutput:
-        """The same result at another place."""
-        return replace(self, index=index)
-
-    def copied_to(self, index: int) -> RequestOutput:
-        """The answer of an equal request, none of whose prompt was computed."""
-        return replace(self, index=index, num_cached_tokens=len(self.prompt_token_ids))
 
     @property
     def text(self) -> str | None:
@@ -77,3 +73,28 @@ class RequestOutput:
     @property
     def logprobs(self) -> tuple[TokenLogprob, ...] | None:
         return self.outputs[0].logprobs
+
+
+@dataclass(slots=True)
+class FinishedRequest:
+    """A `RequestOutput` as the engine has it: with the prompt as an array, int32 [p], and the engine's index."""
+
+    index: int
+    prompt_token_ids: NDArray[np.int32]
+    outputs: tuple[CompletionOutput, ...]
+    num_cached_tokens: int
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+
+    @property
+    def num_output_tokens(self) -> int:
+        """Of all choices."""
+        return sum([len(choice.token_ids) for choice in self.outputs])
+
+    def at(self, index: int) -> RequestOutput:
+        """What users see, with its place in their input."""
+        prompt = tuple(self.prompt_token_ids.tolist())
+        return RequestOutput(index, prompt, self.outputs, self.num_cached_tokens, self.prompt_logprobs)
+
+    def copied_to(self, index: int) -> FinishedRequest:
+        """The answer of an equal request, none of whose prompt was computed."""
+        return replace(self, index=index, num_cached_tokens=len(self.prompt_token_ids))

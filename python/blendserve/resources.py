@@ -19,6 +19,7 @@ _CPU_KV_SHARE = 0.25  # of free memory
 _GPU_SHARE, _GPU_RESERVE = 0.9, 2 * 10**9  # the KV capacity rule of docs/metrics.md
 _PROMPT_LOGITS_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of a step's logits that score prompts
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_KV_DTYPES = {**_DTYPES, "fp8_e4m3": torch.float8_e4m3fn}
 # GPUs as their driver calls them, and as the performance model does.
 _GPUS = {
     "NVIDIA A100-SXM4-80GB": "a100-sxm-80gb",
@@ -46,6 +47,7 @@ class ResolvedConfig:
     device: torch.device
     dtype: torch.dtype
     weight_dtype: WeightDtype
+    kv_dtype: torch.dtype
     attention: str
     num_blocks: int
     block_size: int
@@ -62,21 +64,29 @@ class ResolvedConfig:
         """Tokens the KV cache holds."""
         return self.num_blocks * self.block_size
 
+    @property
+    def kv_dtype_name(self) -> str:
+        """As `EngineConfig` calls it."""
+        return _name(self.kv_dtype)
 
-def kv_bytes_per_token(model: ModelShape, dtype: torch.dtype) -> int:
+
+def kv_bytes_per_token(model: ModelShape, kv_dtype: torch.dtype) -> int:
     """Bytes of K and V that one token takes in all layers."""
-    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * dtype.itemsize
+    return 2 * model.num_layers * model.num_kv_heads * model.head_dim * kv_dtype.itemsize
 
 
 def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | None = None) -> ResolvedConfig:
     """Decide every None and "auto". `kv_tokens_needed` caps the automatic KV cache at what a known job can use.
 
     Raises:
-        UserError: the device is not there, or kv_memory holds no block or is more than there is.
+        UserError: the device is not there, its attention has no cache in kv_dtype, or kv_memory holds no block or is
+            more than there is.
     """
     device = _resolve_device(config)
     dtype = _resolve_dtype(config, device)
-    block_bytes = config.block_size * kv_bytes_per_token(model, dtype)
+    attention = f"native_{device.type}" if config.attention == "auto" else config.attention
+    kv_dtype = _resolve_kv_dtype(config, dtype, attention)
+    block_bytes = config.block_size * kv_bytes_per_token(model, kv_dtype)
     if config.kv_memory is not None:
         kv_bytes = parse_size(config.kv_memory)
         total_bytes = _total_bytes(device)
@@ -100,7 +110,8 @@ def resolve(config: EngineConfig, model: ModelShape, *, kv_tokens_needed: int | 
         device=device,
         dtype=dtype,
         weight_dtype=config.weight_dtype,
-        attention=f"native_{device.type}" if config.attention == "auto" else config.attention,
+        kv_dtype=kv_dtype,
+        attention=attention,
         num_blocks=num_blocks,
         block_size=config.block_size,
         max_batch_tokens=max_batch_tokens,
@@ -144,6 +155,28 @@ def _resolve_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     if config.dtype == "float16" and device.type == "cpu":
         raise UserError('dtype "float16" runs on a GPU only; choose float32 or bfloat16')
     return _DTYPES[config.dtype]
+
+
+def _resolve_kv_dtype(config: EngineConfig, dtype: torch.dtype, attention: str) -> torch.dtype:
+    if config.kv_dtype == "auto":
+        return dtype
+    kv_dtype = _KV_DTYPES[config.kv_dtype]
+    kept = {
+        "native_cpu": (torch.float32, torch.bfloat16),
+        "native_cuda": (dtype, torch.float8_e4m3fn),
+        "flashinfer": (dtype,),
+    }
+    if attention in kept and kv_dtype not in kept[attention]:
+        names = " or ".join(map(_name, kept[attention]))
+        raise UserError(
+            f"kv_dtype is {config.kv_dtype!r}, but {attention} attention of a model in {_name(dtype)} keeps {names}; "
+            "choose one of these, or the attention backend torch_ref"
+        )
+    return kv_dtype
+
+
+def _name(dtype: torch.dtype) -> str:
+    return next(name for name, each in _KV_DTYPES.items() if each == dtype)
 
 
 def _resolve_batch(config: EngineConfig, device: torch.device) -> tuple[int, int]:

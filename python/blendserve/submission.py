@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from blendserve.engine import SharedEngine
-from blendserve.outputs import RequestOutput
+from blendserve.outputs import FinishedRequest, RequestOutput
 
 __all__ = ["Submission"]
 
@@ -54,7 +54,7 @@ class Submission:
                 self._keep(self._engine.take_finished(self._missing))
             return place < len(self._outputs)
 
-    def _keep(self, finished: Iterable[RequestOutput]) -> None:
+    def _keep(self, finished: Iterable[FinishedRequest]) -> None:
         for output in finished:
             self._missing.discard(output.index)
             self._outputs.append(output.at(output.index - self._indices.start))

@@ -14,8 +14,14 @@ namespace {
 
 float random_float(std::uint64_t key, std::size_t at) { return static_cast<float>(2 * random_uniform(key, at) - 1); }
 
+// What cached elements of type Kv are multiplied by.
+template <typename Kv>
+constexpr float kKeyScale = sizeof(Kv) == 1 ? 2.5F : 1.0F;
+template <typename Kv>
+constexpr float kValueScale = sizeof(Kv) == 1 ? 0.3F : 1.0F;
+
 // A paged cache in which only what belongs to a row is a number, and queries that lie apart.
-template <typename T>
+template <typename T, typename Kv>
 struct PagedProblem {
   PagedProblem(const PlannedDecode& plan, std::int32_t dim)
       : rows(plan.rows()), head_dim(dim), num_heads(rows.num_kv_heads * rows.group), q_stride(num_heads * dim + 8) {
@@ -26,14 +32,14 @@ struct PagedProblem {
       block_table.push_back(static_cast<std::int32_t>(std::lower_bound(ids.begin(), ids.end(), block) - ids.begin()));
     }
     layout = {static_cast<std::int64_t>(ids.size()), rows.num_kv_heads, rows.block_size, dim};
-    kv.assign(static_cast<std::size_t>(layout.layer_size()), T(NAN));
+    kv.assign(static_cast<std::size_t>(layout.layer_size()), Kv(NAN));
     const std::int32_t* blocks = block_table.data();
     for (std::size_t row = 0; row < rows.tables.size(); blocks += rows.tables[row++].size()) {
       for (std::int32_t token = 0; token < rows.kv_lens[row]; ++token) {
         for (std::int32_t kv_head = 0; kv_head < rows.num_kv_heads; ++kv_head) {
           for (std::int32_t d = 0; d < head_dim; ++d) {
             for (const std::size_t at : {key_at(blocks, token, kv_head, d), value_at(blocks, token, kv_head, d)}) {
-              kv[at] = T(random_float(1, at));
+              kv[at] = Kv(random_float(1, at));
             }
           }
         }
@@ -80,7 +86,7 @@ struct PagedProblem {
 
   std::vector<double> attend(const T* query, const std::int32_t* blocks, std::int32_t kv_len, std::int32_t kv_head,
                              float scale) const {
-    const auto number = [&](T x) { return static_cast<double>(static_cast<float>(x)); };
+    const auto number = [&](auto x) { return static_cast<double>(static_cast<float>(x)); };
     std::vector<double> sums(static_cast<std::size_t>(head_dim));
     double total = 0;
     for (std::int32_t token = 0; token < kv_len; ++token) {
@@ -88,14 +94,14 @@ struct PagedProblem {
       for (std::int32_t d = 0; d < head_dim; ++d) {
         score += number(query[d]) * number(kv[key_at(blocks, token, kv_head, d)]);
       }
-      const double weight = std::exp(score * static_cast<double>(scale));
+      const double weight = std::exp(score * static_cast<double>(scale * kKeyScale<Kv>));
       total += weight;
       for (std::int32_t d = 0; d < head_dim; ++d) {
         sums[static_cast<std::size_t>(d)] += weight * number(kv[value_at(blocks, token, kv_head, d)]);
       }
     }
     for (double& sum : sums) {
-      sum /= total;
+      sum *= static_cast<double>(kValueScale<Kv>) / total;
     }
     return sums;
   }
@@ -106,13 +112,13 @@ struct PagedProblem {
   std::int32_t q_stride;
   std::vector<std::int32_t> block_table;
   KvLayout layout;
-  std::vector<T> kv;
+  std::vector<Kv> kv;
   std::vector<T> q;
 };
 
-template <typename T, int kHeadDim, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, template <int> typename TileCopy>
 double error_of_kernels(const PlannedDecode& plan) {
-  const PagedProblem<T> problem(plan, kHeadDim);
+  const PagedProblem<T, Kv> problem(plan, kHeadDim);
   const DecodeRows& rows = plan.rows();
   std::vector<T> out(problem.q.size(), T(NAN));
   const std::int64_t workspace_bytes = rows.max_partials * decode_partial_bytes(rows.group, kHeadDim);
@@ -134,20 +140,24 @@ double error_of_kernels(const PlannedDecode& plan) {
                                               .block_size = rows.block_size,
                                               .num_ctas = rows.num_ctas,
                                               .dtype = 0,
+                                              .kv_dtype = 0,
                                               .kv_copy = 0,
                                               .read_shared = 1,
-                                              .scale = 1 / std::sqrt(static_cast<float>(kHeadDim))};
+                                              .scale = 1 / std::sqrt(static_cast<float>(kHeadDim)),
+                                              .k_scale = kKeyScale<Kv>,
+                                              .v_scale = kValueScale<Kv>};
+  constexpr int kElementBytes = sizeof(Kv);
   CUtensorMap map{};
-  const ptx::EmulatedTensorMap tensor{reinterpret_cast<const std::uint16_t*>(problem.kv.data()),
-                                      problem.layout.v_offset(0, 0), kHeadDim};
+  const ptx::EmulatedTensorMap tensor{reinterpret_cast<const unsigned char*>(problem.kv.data()),
+                                      problem.layout.v_offset(0, 0) * kElementBytes, kHeadDim * kElementBytes};
   std::memcpy(static_cast<void*>(&map), &tensor, sizeof tensor);
-  const DecodeLaunch launch{FastDivisor(rows.block_size), params.scale * 1.4426950408889634F};
+  const DecodeLaunch launch{FastDivisor(rows.block_size), params.scale * params.k_scale * 1.4426950408889634F};
   const auto run = [&](auto kernel) { cuda_emulator::run_grid(rows.num_ctas, kDecodeWarps * 32, kernel); };
-  run([&] { shared_decode_kernel<T, kHeadDim, TileCopy>(params, map, launch); });
+  run([&] { shared_decode_kernel<T, Kv, kHeadDim, TileCopy>(params, map, launch); });
   if (rows.group <= 8) {
-    run([&] { paged_decode_kernel<T, kHeadDim, 1, TileCopy>(params, map, launch); });
+    run([&] { paged_decode_kernel<T, Kv, kHeadDim, 1, TileCopy>(params, map, launch); });
   } else {
-    run([&] { paged_decode_kernel<T, kHeadDim, 2, TileCopy>(params, map, launch); });
+    run([&] { paged_decode_kernel<T, Kv, kHeadDim, 2, TileCopy>(params, map, launch); });
   }
   run([&] { merge_partials_kernel<T>(params); });
   return problem.worst_error(out, params.scale);
@@ -173,13 +183,13 @@ void for_each_plan(int num_plans, bool whole_tiles, Check check) {
   }
 }
 
-template <typename T, int kHeadDim, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, template <int> typename TileCopy>
 void expect_attention(int num_plans, double tolerance) {
   for_each_plan(num_plans, TileCopy<kHeadDim>::kNeedsSm90, [&](const PlannedDecode& plan, std::uint64_t seed) {
     for (const bool late : {false, true}) {
       cuda_emulator::copies_land_late = late;
       INFO("seed " << seed << ", copies land " << (late ? "late" : "at once"));
-      CHECK(error_of_kernels<T, kHeadDim, TileCopy>(plan) < tolerance);
+      CHECK(error_of_kernels<T, Kv, kHeadDim, TileCopy>(plan) < tolerance);
     }
   });
 }
@@ -187,14 +197,26 @@ void expect_attention(int num_plans, double tolerance) {
 }  // namespace
 
 TEST_CASE("decode kernels give attention, bfloat16, head size 128, cp.async") {
-  expect_attention<__nv_bfloat16, 128, AsyncTileCopy>(3, 1e-2);
+  expect_attention<__nv_bfloat16, __nv_bfloat16, 128, AsyncTileCopy>(3, 1e-2);
 }
 TEST_CASE("decode kernels give attention, bfloat16, head size 128, bulk copies") {
-  expect_attention<__nv_bfloat16, 128, BulkTileCopy>(3, 1e-2);
+  expect_attention<__nv_bfloat16, __nv_bfloat16, 128, BulkTileCopy>(3, 1e-2);
 }
 TEST_CASE("decode kernels give attention, float16, head size 64, cp.async") {
-  expect_attention<__half, 64, AsyncTileCopy>(3, 2e-3);
+  expect_attention<__half, __half, 64, AsyncTileCopy>(3, 2e-3);
 }
 TEST_CASE("decode kernels give attention, float16, head size 64, bulk copies") {
-  expect_attention<__half, 64, BulkTileCopy>(3, 2e-3);
+  expect_attention<__half, __half, 64, BulkTileCopy>(3, 2e-3);
+}
+TEST_CASE("decode kernels give attention over e4m3, bfloat16 queries, head size 128, bulk copies") {
+  expect_attention<__nv_bfloat16, __nv_fp8_e4m3, 128, BulkTileCopy>(3, 1e-2);
+}
+TEST_CASE("decode kernels give attention over e4m3, float16 queries, head size 128, cp.async") {
+  expect_attention<__half, __nv_fp8_e4m3, 128, AsyncTileCopy>(3, 2e-3);
+}
+TEST_CASE("decode kernels give attention over e4m3, float16 queries, head size 64, bulk copies") {
+  expect_attention<__half, __nv_fp8_e4m3, 64, BulkTileCopy>(3, 2e-3);
+}
+TEST_CASE("decode kernels give attention over e4m3, bfloat16 queries, head size 64, cp.async") {
+  expect_attention<__nv_bfloat16, __nv_fp8_e4m3, 64, AsyncTileCopy>(3, 1e-2);
 }

@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from blendserve.attention.cuda_library import CudaLibrary, DecodeBatch, DecodePlanSummary, PagedDecodeParams
+from blendserve.attention.kv_elements import as_indexable, from_cached
 from torch import Tensor
 
 DEVICE = torch.device("cuda")
 KV_COPY_AUTO, KV_COPY_ASYNC, KV_COPY_BULK = 0, 1, 2
-DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
+DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float8_e4m3fn: 2}
+E4M3_SCALES = (2.5, 0.3)
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class PagedProblem:
     kv_lens: npt.NDArray[np.int32]
     block_indptr: npt.NDArray[np.int32]
     block_table: Tensor
+
+    @property
+    def kv_scales(self) -> tuple[float, float]:
+        """What the elements of K and of V are multiplied by."""
+        return E4M3_SCALES if self.kv.dtype == torch.float8_e4m3fn else (1.0, 1.0)
 
     @property
     def host_block_table(self) -> npt.NDArray[np.int32]:
@@ -42,15 +49,17 @@ def make_problem(
     head_dim: int = 128,
     block_size: int = 16,
     dtype: torch.dtype = torch.bfloat16,
+    kv_dtype: torch.dtype | None = None,
     q_scale: float = 1.0,
     seed: int = 0,
 ) -> PagedProblem:
+    """The cache is in `kv_dtype`, or in the dtype of the queries."""
     random = torch.Generator(DEVICE).manual_seed(seed)
     lens = np.asarray(kv_lens, np.int32)
     num_row_blocks = -(-lens // block_size)
     num_blocks = int(num_row_blocks.sum()) + 3
     table = torch.randperm(num_blocks, generator=random, device=DEVICE)[: num_blocks - 3].int()
-    kv = torch.randn((num_blocks, 2, num_kv_heads, block_size, head_dim), generator=random, device=DEVICE).to(dtype)
+    kv = torch.randn((num_blocks, 2, num_kv_heads, block_size, head_dim), generator=random, device=DEVICE)
     used = torch.zeros(num_blocks, dtype=torch.int64, device=DEVICE)
     in_block = [min(block_size, n - at) for n in lens.tolist() for at in range(0, n, block_size)]
     used[table.long()] = torch.tensor(in_block, device=DEVICE)
@@ -58,7 +67,7 @@ def make_problem(
     kv.masked_fill_(unused[:, None, None, :, None], float("nan"))
     q = torch.randn((len(lens), num_kv_heads * group, head_dim), generator=random, device=DEVICE) * q_scale
     indptr = np.concatenate(([0], np.cumsum(num_row_blocks))).astype(np.int32)
-    return PagedProblem(q.to(dtype), kv, lens, indptr, table)
+    return PagedProblem(q.to(dtype), kv.to(kv_dtype or dtype), lens, indptr, table)
 
 
 def share_prefixes(problem: PagedProblem, prefixes: Sequence[tuple[int, int, int]]) -> PagedProblem:
@@ -81,8 +90,11 @@ def expected_output(problem: PagedProblem) -> Tensor:
     out = torch.empty(problem.q.shape, dtype=torch.float64, device=DEVICE)
     for row, kv_len in enumerate(problem.kv_lens.tolist()):
         blocks = problem.block_table[int(problem.block_indptr[row]) : int(problem.block_indptr[row + 1])].long()
-        tiles = problem.kv[blocks].permute(1, 2, 0, 3, 4).flatten(2, 3)
-        k, v = tiles[:, :, :kv_len].double()
+        tiles = as_indexable(problem.kv)[blocks].view(problem.kv.dtype).permute(1, 2, 0, 3, 4).flatten(2, 3)
+        k, v = (
+            from_cached(x, torch.float64, scale)
+            for x, scale in zip(tiles[:, :, :kv_len], problem.kv_scales, strict=True)
+        )
         q = problem.q[row].view(num_kv_heads, problem.group, head_dim).double()
         weights = (q @ k.mT * head_dim**-0.5).softmax(dim=-1)
         out[row] = (weights @ v).flatten(0, 1)
@@ -127,9 +139,12 @@ class DecodeCall:
             block_size=block_size,
             num_ctas=num_ctas,
             dtype=DTYPE_CODES[problem.q.dtype],
+            kv_dtype=DTYPE_CODES[problem.kv.dtype],
             kv_copy=kv_copy,
             read_shared=int(self.summary.num_shared_items > 0),
             scale=head_dim**-0.5,
+            k_scale=problem.kv_scales[0],
+            v_scale=problem.kv_scales[1],
         )
 
     def __call__(self) -> Tensor:
@@ -149,6 +164,7 @@ def make_plan(
         block_size=block_size,
         num_ctas=num_ctas,
         max_partials=max_partials,
+        kv_element_bytes=problem.kv.dtype.itemsize,
     )
     host = np.zeros(library.decode_plan_bytes(len(problem.kv_lens), num_kv_heads, num_ctas, max_partials), np.uint8)
     summary = library.decode_plan(batch, problem.kv_lens, problem.block_indptr, problem.host_block_table, host)

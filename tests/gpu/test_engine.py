@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import blendserve as bs
 import pytest
@@ -51,6 +52,15 @@ def test_greedy_answers_are_those_of_the_reference(model_dir: Path, settings: di
     assert llm.stats.num_cached_tokens > 0
     if "kv_memory" in settings:
         assert llm.stats.num_preemptions > 0
+
+
+def test_a_cache_in_e4m3_holds_twice_the_tokens_and_gives_answers_of_the_reference(model_dir: Path) -> None:
+    params = bs.SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True, logprobs=2)
+    fp8: dict[str, Any] = {"kv_dtype": "fp8_e4m3", "kv_memory": "64MiB"}
+    expected = bs.LLM(model_dir, device="cpu", dtype="bfloat16", attention="torch_ref", **fp8)
+    llm, wide = bs.LLM(model_dir, device="cuda", **fp8), bs.LLM(model_dir, device="cuda", kv_memory="64MiB")
+    assert llm.config.kv_capacity == 2 * wide.config.kv_capacity
+    assert_same_up_to_near_ties(llm.generate(prompts(), params), expected.generate(prompts(), params))
 
 
 def test_sampled_answers_repeat_and_follow_their_seed(model_dir: Path) -> None:

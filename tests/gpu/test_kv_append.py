@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from blendserve.attention.cuda_library import KvAppendParams, load_cuda_library
+from blendserve.attention.kv_elements import as_cached, as_indexable
 from blendserve.attention.rotation import Rotation, rotate_
 from blendserve.errors import UserError
 from blendserve.models.rope_config import RopeConfig
@@ -39,6 +40,8 @@ class NewTokens:
     v: Tensor
     kv: Tensor
     slots: Tensor
+    k_scale: float = 1.0
+    v_scale: float = 1.0
 
     @staticmethod
     def random(num_tokens: int, head_dim: int, block_size: int, dtype: torch.dtype) -> NewTokens:
@@ -48,12 +51,17 @@ class NewTokens:
         kv = torch.randn(num_blocks, 2, NUM_KV_HEADS, block_size, head_dim, device=DEVICE).to(dtype)
         return NewTokens(q, k, v, kv, torch.randperm(num_blocks * block_size, device=DEVICE)[:num_tokens])
 
+    def in_e4m3(self, k_scale: float, v_scale: float) -> NewTokens:
+        """The same tokens for a cache in e4m3."""
+        return replace(self, kv=self.kv.to(torch.float8_e4m3fn), k_scale=k_scale, v_scale=v_scale)
+
     def kv_with(self, k: Tensor, v: Tensor) -> Tensor:
-        """The cache with these keys and values in their slots, and nothing else changed."""
-        expected = self.kv.clone()
+        """The cache with these keys and values in their slots, and nothing else changed; see `as_indexable`."""
+        expected = as_indexable(self.kv).clone()
         block_size = self.kv.shape[3]
-        expected[self.slots // block_size, 0, :, self.slots % block_size] = k
-        expected[self.slots // block_size, 1, :, self.slots % block_size] = v
+        for side, (x, scale) in enumerate(((k, self.k_scale), (v, self.v_scale))):
+            cached = as_indexable(as_cached(x, self.kv.dtype, scale))
+            expected[self.slots // block_size, side, :, self.slots % block_size] = cached
         return expected
 
     def append(self, rotation: Rotation | None) -> None:
@@ -75,6 +83,9 @@ class NewTokens:
             head_dim=self.q.shape[2],
             block_size=self.kv.shape[3],
             dtype=DTYPE_CODES[self.q.dtype],
+            kv_dtype=DTYPE_CODES[self.kv.dtype],
+            k_scale=self.k_scale,
+            v_scale=self.v_scale,
         )
         load_cuda_library().kv_append(params, torch.cuda.current_stream().cuda_stream)
 
@@ -112,6 +123,23 @@ def test_queries_and_keys_are_rotated_as_torch_does_it_bit_for_bit(
     assert torch.equal(tokens.kv, expected)
 
 
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1 / 512, 0.3)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_e4m3_cache_gets_the_nearest_numbers_after_the_rotation_bit_for_bit(
+    dtype: torch.dtype, scales: tuple[float, float]
+) -> None:
+    tokens = NewTokens.random(333, 128, 16, dtype).in_e4m3(*scales)
+    q, k, v = tokens.q.clone(), tokens.k.clone(), tokens.v.clone()
+    positions = torch.randint(0, 100_000, (333,), device=DEVICE)
+    rotation = rotation_at(positions, inverse_frequencies(ROPES[0], 128).to(DEVICE), dtype)
+    rotate_(q, rotation)
+    rotate_(k, rotation)
+    expected = tokens.kv_with(k, v)
+    tokens.append(rotation)
+    assert torch.equal(tokens.q, q)
+    assert torch.equal(as_indexable(tokens.kv), expected)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -119,9 +147,11 @@ def test_queries_and_keys_are_rotated_as_torch_does_it_bit_for_bit(
         ({"k_stride": 4}, "k_stride 4"),
         ({"cos": 16}, "a rotation needs cos, signed_sin, q"),
         ({"dtype": 5}, "dtype is 5"),
+        ({"kv_dtype": 1}, "kv_dtype is 1"),
+        ({"kv_dtype": 2, "v_scale": 0.0}, "v_scale 0.0"),
     ],
 )
-def test_a_bad_call_is_refused_with_the_value(fields: dict[str, int], message: str) -> None:
-    good = {"num_tokens": 1, "num_kv_heads": 1, "head_dim": 32, "block_size": 1}
+def test_a_bad_call_is_refused_with_the_value(fields: dict[str, float], message: str) -> None:
+    good = {"num_tokens": 1, "num_kv_heads": 1, "head_dim": 32, "block_size": 1, "k_scale": 1.0, "v_scale": 1.0}
     with pytest.raises(UserError, match=message):
         load_cuda_library().kv_append(KvAppendParams(**{**good, **fields}), 0)

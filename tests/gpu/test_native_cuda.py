@@ -5,6 +5,7 @@ import pytest
 import torch
 from blendserve.attention import AttentionBackend, create_backend
 from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.kv_elements import as_cached, from_cached
 from blendserve.attention.native_cuda import NativeCudaAttention
 from blendserve.attention.rotation import rotate_
 from blendserve.errors import UserError
@@ -69,6 +70,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0, softcap: float = 0.
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, float("-inf")).softmax(-1), values)
 
 
+def as_kept(x: Tensor, spec: AttentionSpec, scale: float) -> Tensor:
+    return from_cached(as_cached(x, spec.dtype, scale), torch.float32, scale)
+
+
 STEPS = [
     [(0, 0, 50), (1, 0, 17)],
     [(0, 50, 1), (2, 0, 1), (1, 17, 100)],
@@ -84,7 +89,7 @@ def assert_steps_attend_to_all_that_came_before(backend: AttentionBackend) -> No
     assert isinstance(backend, NativeCudaAttention)
     spec = backend.spec
     frequencies = inverse_frequencies(RopeConfig(), spec.head_dim)
-    backend.kv_cache.fill_(float("nan"))
+    backend.kv_cache.view(torch.uint8).fill_(0xFF)  # NaN
     history = {(layer, s): ([], []) for layer in range(spec.num_layers) for s in range(5)}
     torch.manual_seed(0)
     for number, chunks in enumerate(STEPS):
@@ -105,11 +110,16 @@ def assert_steps_attend_to_all_that_came_before(backend: AttentionBackend) -> No
                 rotate_(k, rotation)
                 out = backend.forward(layer, *heads, v, rotation)
             assert out.shape == q.shape
-            for (sequence, _, _), begin, end in zip(chunks, step.qo_indptr, step.qo_indptr[1:], strict=False):
+            k_scale, v_scale = spec.kv_scale(layer)
+            kept_k, kept_v = as_kept(k, spec, k_scale), as_kept(v, spec, v_scale)
+            for (sequence, before, new), begin, end in zip(chunks, step.qo_indptr, step.qo_indptr[1:], strict=False):
                 keys, values = history[layer, sequence]
-                keys.append(k[begin:end])
-                values.append(v[begin:end])
-                expected = attend(q[begin:end], torch.cat(keys), torch.cat(values), spec.window(layer), spec.softcap)
+                keys.append(kept_k[begin:end])
+                values.append(kept_v[begin:end])
+                # A whole prompt attends to what it brings, not to what is kept of it.
+                is_prompt = before == 0 and new > 1
+                seen = (k[begin:end], v[begin:end]) if is_prompt else (torch.cat(keys), torch.cat(values))
+                expected = attend(q[begin:end], *seen, spec.window(layer), spec.softcap)
                 error = (out[begin:end].double() - expected).norm() / expected.norm()
                 assert error < 1e-2
 
@@ -125,6 +135,7 @@ def assert_steps_attend_to_all_that_came_before(backend: AttentionBackend) -> No
         {"head_dim": 128, "windows": (60, 60), "dtype": torch.float16},
         {"head_dim": 64, "num_heads": 64},
         {"head_dim": 16, "num_heads": 142},
+        {"dtype": torch.float8_e4m3fn, "kv_scales": ((1.0, 1.0), (0.5, 0.3))},
     ],
     ids=str,
 )

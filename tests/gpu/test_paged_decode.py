@@ -52,8 +52,9 @@ def check_all_budgets(
 @pytest.mark.parametrize("group", [1, 2, 4, 5, 8, 16])
 @pytest.mark.parametrize("head_dim", [64, 128])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kv_dtype", [None, torch.float8_e4m3fn])
 def test_every_page_size_budget_and_copy_path_gives_attention(
-    library: CudaLibrary, dtype: torch.dtype, head_dim: int, group: int
+    library: CudaLibrary, kv_dtype: torch.dtype | None, dtype: torch.dtype, head_dim: int, group: int
 ) -> None:
     for block_size in (8, 16, 32, 64):
         problem = make_problem(
@@ -62,6 +63,7 @@ def test_every_page_size_budget_and_copy_path_gives_attention(
             head_dim=head_dim,
             block_size=block_size,
             dtype=dtype,
+            kv_dtype=kv_dtype,
             seed=block_size,
         )
         check_all_budgets(library, problem, (KV_COPY_ASYNC, KV_COPY_AUTO))
@@ -73,8 +75,9 @@ def test_ragged_batches_of_contexts_up_to_8192(library: CudaLibrary, num_rows: i
 
 
 @pytest.mark.parametrize("block_size", [1, 5, 24, 48, 128])
-def test_a_page_may_have_any_size(library: CudaLibrary, block_size: int) -> None:
-    check_all_budgets(library, make_problem([1, 100, 333], group=4, block_size=block_size))
+@pytest.mark.parametrize("kv_dtype", [None, torch.float8_e4m3fn])
+def test_a_page_may_have_any_size(library: CudaLibrary, kv_dtype: torch.dtype | None, block_size: int) -> None:
+    check_all_budgets(library, make_problem([1, 100, 333], group=4, block_size=block_size, kv_dtype=kv_dtype))
 
 
 def test_large_scores_do_not_overflow(library: CudaLibrary) -> None:
@@ -125,6 +128,8 @@ def test_a_captured_graph_serves_the_next_steps_batch(library: CudaLibrary) -> N
         ("head_dim", 96, "paged_decode: head_dim is 96"),
         ("num_heads", 9, "paged_decode: num_heads is 9 and num_kv_heads 2"),
         ("dtype", 7, "dtype is 7"),
+        ("kv_dtype", 1, "kv_dtype is 1; it must be dtype \\(0\\) or e4m3 \\(2\\)"),
+        ("k_scale", 2.0, "k_scale is 2.0"),
         ("num_ctas", 0, "num_ctas is 0"),
         ("workspace_bytes", 16, "workspace_bytes is 16"),
         ("max_partials", 7, "max_partials is 7"),
@@ -132,7 +137,7 @@ def test_a_captured_graph_serves_the_next_steps_batch(library: CudaLibrary) -> N
         ("num_blocks", 1 << 40, "fewer than 2\\^31 rows"),
     ],
 )
-def test_a_bad_call_is_refused_with_the_value(library: CudaLibrary, field: str, value: int, message: str) -> None:
+def test_a_bad_call_is_refused_with_the_value(library: CudaLibrary, field: str, value: float, message: str) -> None:
     call = DecodeCall(library, make_problem([20], group=4), num_ctas=4)
     setattr(call.params, field, value)
     with pytest.raises(UserError, match=message):

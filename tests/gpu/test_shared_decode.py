@@ -44,8 +44,9 @@ def check_all_budgets(library: CudaLibrary, problem: PagedProblem, *kv_copies: i
 @pytest.mark.parametrize("group", [1, 2, 4, 5, 7, 8, 16])
 @pytest.mark.parametrize("head_dim", [64, 128])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kv_dtype", [None, torch.float8_e4m3fn])
 def test_every_page_size_budget_and_copy_path_gives_attention(
-    library: CudaLibrary, dtype: torch.dtype, head_dim: int, group: int
+    library: CudaLibrary, kv_dtype: torch.dtype | None, dtype: torch.dtype, head_dim: int, group: int
 ) -> None:
     for block_size in (8, 16, 48):
         problem = make_problem(
@@ -54,6 +55,7 @@ def test_every_page_size_budget_and_copy_path_gives_attention(
             head_dim=head_dim,
             block_size=block_size,
             dtype=dtype,
+            kv_dtype=kv_dtype,
         )
         check_all_budgets(library, share_prefixes(problem, [(0, 6, 4800)]), KV_COPY_ASYNC, KV_COPY_AUTO)
 
@@ -65,10 +67,11 @@ def test_any_number_of_rows_may_share(library: CudaLibrary, num_rows: int) -> No
     check_all_budgets(library, share_prefixes(problem, [(0, num_rows, shared)]), KV_COPY_AUTO)
 
 
-def test_prefixes_of_several_levels(library: CudaLibrary) -> None:
+@pytest.mark.parametrize("kv_dtype", [None, torch.float8_e4m3fn])
+def test_prefixes_of_several_levels(library: CudaLibrary, kv_dtype: torch.dtype | None) -> None:
     lens = [2600] * 20 + [3000] * 12 + [777] * 5
     problem = share_prefixes(
-        make_problem(lens, group=4), [(0, 32, 1600), (0, 20, 2080), (20, 32, 2960), (24, 32, 2992)]
+        make_problem(lens, group=4, kv_dtype=kv_dtype), [(0, 32, 1600), (0, 20, 2080), (20, 32, 2960), (24, 32, 2992)]
     )
     check_all_budgets(library, problem, KV_COPY_ASYNC, KV_COPY_AUTO)
 

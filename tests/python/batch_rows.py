@@ -6,8 +6,9 @@ import json
 from io import BytesIO
 from typing import Any, Literal
 
+import numpy as np
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests
-from blendserve.outputs import CompletionOutput, RequestOutput
+from blendserve.outputs import CompletionOutput, FinishedRequest
 
 CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 COMPLETIONS: Literal["/v1/completions"] = "/v1/completions"
@@ -43,5 +44,5 @@ def json_line(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def output(*choices: CompletionOutput, num_cached_tokens: int = 0) -> RequestOutput:
-    return RequestOutput(0, (1, 2, 3), choices, num_cached_tokens)
+def output(*choices: CompletionOutput, num_cached_tokens: int = 0) -> FinishedRequest:
+    return FinishedRequest(0, np.array([1, 2, 3], np.int32), choices, num_cached_tokens)

@@ -52,6 +52,10 @@ def test_a_size_that_is_no_positive_number_of_bytes_is_refused(size: Any) -> Non
         ({"device": "tpu"}, "device is 'tpu'; it must be one of auto, cpu, cuda"),
         ({"dtype": "int8"}, "dtype is 'int8'; it must be one of auto, float32, bfloat16, float16"),
         ({"weight_dtype": "int4"}, "weight_dtype is 'int4'; it must be one of auto, float32, bfloat16, int8"),
+        (
+            {"kv_dtype": "int8"},
+            "kv_dtype is 'int8'; it must be one of auto, float32, bfloat16, float16, fp8_e4m3",
+        ),
         ({"max_batch_tokens": 0}, "max_batch_tokens is 0; it must be a positive integer"),
         ({"max_batch_requests": -1}, "max_batch_requests is -1; it must be a positive integer"),
         ({"max_batch_requests": 1.0}, "max_batch_requests is 1.0; it must be a positive integer"),

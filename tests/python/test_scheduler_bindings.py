@@ -284,6 +284,23 @@ def test_a_request_may_be_stopped_and_forgotten_between_steps() -> None:
     assert scheduler.stats.num_finished == 2
 
 
+def test_answers_are_taken_in_the_order_asked_for_and_no_longer_kept() -> None:
+    scheduler = make()
+    add_all(scheduler, [[1, 2, 3], [2, 2]], 3)
+    run(scheduler)
+    expected = [(tuple(answer(prompt, 3)), "length") for prompt in ([2, 2], [1, 2, 3])]
+    assert scheduler.take_answers(np.array([1, 0], np.int32)) == expected
+    assert [scheduler.output_tokens(request_id).tolist() for request_id in (0, 1)] == [[], []]
+    assert scheduler.take_answers(np.array([], np.int32)) == []
+
+
+def test_the_answer_of_a_request_that_runs_is_refused() -> None:
+    scheduler = make()
+    add_all(scheduler, [[1]])
+    with pytest.raises(ValueError, match=r"request 0 is not finished"):
+        scheduler.take_answers(np.array([0], np.int32))
+
+
 @pytest.mark.parametrize("call", ["stop", "forget", "output_tokens", "finish_reason", "num_cached_tokens"])
 @pytest.mark.parametrize("request_id", [-1, 1])
 def test_an_unknown_request_is_refused(call: str, request_id: int) -> None:

@@ -71,7 +71,8 @@ int32_t blendserve_decode_plan(const blendserve_decode_batch* batch, void* host_
                                        .head_dim = batch->head_dim,
                                        .block_size = batch->block_size,
                                        .num_ctas = batch->num_ctas,
-                                       .max_partials = batch->max_partials},
+                                       .max_partials = batch->max_partials,
+                                       .kv_element_bytes = batch->kv_element_bytes},
                                       plan);
     const DecodePlanHeader& header = DecodePlanView(host_plan, batch->num_ctas).header();
     summary->num_partials = header.num_partials;

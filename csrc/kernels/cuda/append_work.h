@@ -9,7 +9,7 @@
 // further, since a rotation mixes those.
 namespace blendserve::cuda {
 
-inline constexpr int kAppendElements = 8;  // of one 16-byte access
+inline constexpr int kAppendElements = 8;  // of one 16-byte access to queries, keys and values
 
 enum class HeadKind : std::uint8_t { kQuery, kKey, kValue };
 

@@ -13,7 +13,11 @@ extern "C" {
 #define BLENDSERVE_CUDA_API __attribute__((visibility("default")))
 
 enum blendserve_status { BLENDSERVE_OK = 0, BLENDSERVE_INVALID_INPUT = 1, BLENDSERVE_CUDA_ERROR = 2 };
-enum blendserve_dtype { BLENDSERVE_BFLOAT16 = 0, BLENDSERVE_FLOAT16 = 1 };
+enum blendserve_dtype { BLENDSERVE_BFLOAT16 = 0, BLENDSERVE_FLOAT16 = 1, BLENDSERVE_FLOAT8_E4M3 = 2 };
+
+// Queries, new keys and values, and results have one `dtype`, a 16-bit one. Cached keys and values have `kv_dtype`, the
+// same or e4m3: then a number x is kept as the e4m3 number nearest to x / scale, 448 at most, and read as that times
+// scale. Scales are positive, and 1 for a 16-bit cache.
 
 // How KV tiles reach shared memory: auto takes the bulk tensor copy where the device (sm_90 or newer) and the page
 // size (a multiple of 16) allow it, else cp.async.
@@ -32,6 +36,7 @@ struct blendserve_decode_batch {
   int32_t head_dim;
   int32_t block_size;
   int32_t num_ctas;
+  int32_t kv_element_bytes;  // of a cached element: 1 or 2
 };
 
 // What blendserve_decode_plan wrote.
@@ -59,9 +64,12 @@ struct blendserve_paged_decode_params {
   int32_t block_size;  // any
   int32_t num_ctas;    // the SM budget: the grid has exactly this many CTAs, one to a multiprocessor
   int32_t dtype;
+  int32_t kv_dtype;
   int32_t kv_copy;
   int32_t read_shared;  // launch the kernel of the plan's shared items: 1 unless it has none
   float scale;          // multiplies q.k
+  float k_scale;
+  float v_scale;
 };
 
 // Sequences of a step for blendserve_paged_attention: sequence s has qo_lens[s] query tokens from first_tokens[s] on,
@@ -155,6 +163,9 @@ struct blendserve_kv_append_params {
   int32_t head_dim;  // a multiple of 16
   int32_t block_size;
   int32_t dtype;
+  int32_t kv_dtype;
+  float k_scale;
+  float v_scale;
 };
 
 BLENDSERVE_CUDA_API int32_t blendserve_cuda_abi_version(void);

@@ -32,6 +32,10 @@ void check_shape(const DecodeBatch& batch) {
                        " and block_size " + std::to_string(batch.block_size) + "; all must be 1 or more, and group " +
                        std::to_string(kMaxSharedQueries) + " at most");
   }
+  if (!batch.block_table.empty() && batch.kv_element_bytes != 1 && batch.kv_element_bytes != 2) {
+    throw InvalidInput("kv_element_bytes is " + std::to_string(batch.kv_element_bytes) +
+                       "; a cached element has 1 or 2");
+  }
 }
 
 void check_batch(const DecodeBatch& batch, std::span<std::byte> plan) {

@@ -18,7 +18,8 @@ struct DecodeBatch {
   std::int32_t head_dim = 0;
   std::int32_t block_size = 0;
   std::int32_t num_ctas = 0;
-  std::int64_t max_partials = 0;  // slots of the workspace
+  std::int64_t max_partials = 0;      // slots of the workspace
+  std::int32_t kv_element_bytes = 2;  // of a cached element
 
   std::int32_t num_rows() const { return static_cast<std::int32_t>(kv_lens.size()); }
 };

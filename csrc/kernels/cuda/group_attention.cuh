@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/kv_tile.cuh"
 #include "kernels/cuda/softmax_state.h"
+#include "kernels/cuda/tile_operands.cuh"
 
 namespace blendserve::cuda {
 
@@ -11,7 +12,7 @@ namespace blendserve::cuda {
 //
 // Scores are computed transposed, S^T[tokens, queries] = K Q^T, and so is the output, O^T[d, queries] = V^T P^T: the KV
 // tile fills the 16 rows of the tensor core's first operand and the queries of a group its 8 columns.
-template <typename T, int kHeadDim, int kQueryTiles>
+template <typename T, typename Kv, int kHeadDim, int kQueryTiles>
 class GroupAttention {
  public:
   // Starts the load of the queries: query_at(i) is the row of query i, [head_dim], or null, which counts as zero.
@@ -20,11 +21,12 @@ class GroupAttention {
 #pragma unroll
     for (int n = 0; n < kQueryTiles; ++n) {
       const T* query = query_at(n * 8 + lane_ / 4);
-      const auto* words = reinterpret_cast<const std::uint32_t*>(query) + lane_ % 4;
 #pragma unroll
       for (int k = 0; k < kSteps; ++k) {
-        q_[n][k][0] = query != nullptr ? words[k * 8] : 0U;
-        q_[n][k][1] = query != nullptr ? words[k * 8 + 4] : 0U;
+        q_[n][k][0] = q_[n][k][1] = 0U;
+        if (query != nullptr) {
+          Operands::query(q_[n][k], query, k, lane_);
+        }
       }
     }
   }
@@ -50,17 +52,23 @@ class GroupAttention {
     const std::uint32_t v_address = tile + Tile::kValues + Tile::offset(lane_ % 8 + lane_ / 16 * 8, lane_ / 8 % 2);
     float chains[2][kQueryTiles][4] = {};  // two independent chains of products
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      std::uint32_t keys[4];
-      ptx::load_matrices(keys, Tile::advance(k_address, k));
+    for (int load = 0; load < kLoads; ++load) {
+      std::uint32_t loaded[4];
+      ptx::load_matrices(loaded, Tile::advance(k_address, load));
 #pragma unroll
-      for (int n = 0; n < kQueryTiles; ++n) {
-        ptx::multiply_add<T>(chains[k % 2][n], keys, q_[n][k]);
+      for (int step = 0; step < Operands::kStepsPerLoad; ++step) {
+        const int k = load * Operands::kStepsPerLoad + step;
+        std::uint32_t keys[4];
+        Operands::keys(keys, loaded, step);
+#pragma unroll
+        for (int n = 0; n < kQueryTiles; ++n) {
+          ptx::multiply_add<Operand>(chains[k % 2][n], keys, q_[n][k]);
+        }
       }
     }
 #pragma unroll
-    for (int m = 0; m < kSteps; ++m) {
-      ptx::load_matrices_transposed(values_[m], Tile::advance(v_address, m));
+    for (int load = 0; load < kLoads; ++load) {
+      ptx::load_matrices_transposed(values_[load], Tile::advance(v_address, load));
     }
 #pragma unroll
     for (int n = 0; n < kQueryTiles; ++n) {
@@ -76,17 +84,25 @@ class GroupAttention {
     if (num_rows < Tile::kTokens) {
       mask(num_rows);
     }
+    std::uint32_t p[kQueryTiles][2];
 #pragma unroll
     for (int n = 0; n < kQueryTiles; ++n) {
-      std::uint32_t p[2];
       update_state(n, scale_log2);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        p[i] = ptx::transpose_matrix(ptx::pack<T>(scores_[n][2 * i], scores_[n][2 * i + 1]));
+        p[n][i] = ptx::transpose_matrix(ptx::pack<Operand>(scores_[n][2 * i], scores_[n][2 * i + 1]));
       }
+    }
 #pragma unroll
-      for (int m = 0; m < kSteps; ++m) {
-        ptx::multiply_add<T>(o_[n][m], values_[m], p);
+    for (int load = 0; load < kLoads; ++load) {
+#pragma unroll
+      for (int step = 0; step < Operands::kStepsPerLoad; ++step) {
+        std::uint32_t values[4];
+        Operands::values(values, values_[load], step);
+#pragma unroll
+        for (int n = 0; n < kQueryTiles; ++n) {
+          ptx::multiply_add<Operand>(o_[n][load * Operands::kStepsPerLoad + step], values, p[n]);
+        }
       }
     }
   }
@@ -108,28 +124,32 @@ class GroupAttention {
     for (int m = 0; m < kSteps; ++m) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        store((lane_ % 4) * 2 + i % 2, m * 16 + (i / 2) * 8 + lane_ / 4, o_[n][m][i]);
+        const int row = (i / 2) * 8 + lane_ / 4;
+        store((lane_ % 4) * 2 + i % 2, m * 16 + Operands::element_of_row(row), o_[n][m][i]);
       }
     }
   }
 
  private:
-  using Tile = KvTile<kHeadDim>;
-  static constexpr int kSteps = kHeadDim / 16;
+  using Tile = KvTile<kKvRowBytes<Kv, kHeadDim>>;
+  using Operands = TileOperands<T, Kv>;
+  using Operand = typename Operands::Operand;
+  static constexpr int kSteps = kHeadDim / 16;  // products over a head
+  static constexpr int kLoads = kSteps / Operands::kStepsPerLoad;
 
   __device__ void mask(int num_rows) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const bool valid = lane_ / 4 + (i / 2) * 8 < num_rows;
-      const int num_valid = num_rows - ((lane_ % 4) * 2 + (i / 2) * 8);  // of the two tokens of a word of values
+      const int num_valid = num_rows - ((lane_ % 4) * 2 + (i / 2) * 8);  // of the two tokens whose values share a word
       const std::uint32_t kept = num_valid >= 2 ? 0xFFFFFFFFU : num_valid == 1 ? 0xFFFFU : 0U;
 #pragma unroll
       for (int n = 0; n < kQueryTiles; ++n) {
         scores_[n][i] = valid ? scores_[n][i] : -INFINITY;
       }
 #pragma unroll
-      for (int m = 0; m < kSteps; ++m) {
-        values_[m][i] &= kept;
+      for (int load = 0; load < kLoads; ++load) {
+        values_[load][i] &= kept;
       }
     }
   }
@@ -167,7 +187,7 @@ class GroupAttention {
   SoftmaxState state_[kQueryTiles][2];  // max over all of the warp's tokens, sum over those of this lane
   float o_[kQueryTiles][kSteps][4];
   float scores_[kQueryTiles][4];
-  std::uint32_t values_[kSteps][4];
+  std::uint32_t values_[kLoads][4];  // as loaded
 };
 
 }  // namespace blendserve::cuda

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "kernels/cuda/device_error.h"
+#include "kernels/cuda/dtypes.h"
 #include "kernels/cuda/kv_append.cuh"
 #include "kernels/cuda/kv_append.h"
 
@@ -31,9 +32,7 @@ void check(const blendserve_kv_append_params& params) {
     throw InvalidInput("a rotation needs cos, signed_sin, q and num_heads (" + std::to_string(params.num_heads) +
                        "); without one leave cos and signed_sin null");
   }
-  if (params.dtype != BLENDSERVE_BFLOAT16 && params.dtype != BLENDSERVE_FLOAT16) {
-    throw InvalidInput("dtype is " + std::to_string(params.dtype) + "; it must be bfloat16 (0) or float16 (1)");
-  }
+  check_dtypes(params.dtype, params.kv_dtype, params.k_scale, params.v_scale);
 }
 
 }  // namespace
@@ -44,11 +43,8 @@ void kv_append(const blendserve_kv_append_params& params, cudaStream_t stream) {
     return;
   }
   const auto grid = static_cast<unsigned>(std::min(kMaxCtas, params.num_tokens));
-  if (params.dtype == BLENDSERVE_FLOAT16) {
-    kv_append_kernel<__half><<<grid, kAppendThreads, 0, stream>>>(params);
-  } else {
-    kv_append_kernel<__nv_bfloat16><<<grid, kAppendThreads, 0, stream>>>(params);
-  }
+  with_types(params.dtype, params.kv_dtype,
+             [&]<typename T, typename Kv>() { kv_append_kernel<T, Kv><<<grid, kAppendThreads, 0, stream>>>(params); });
   check_cuda(cudaGetLastError(), "launching the append kernel");
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <cuda_fp8.h>
+
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/append_work.h"
 #include "kernels/cuda/blendserve_cuda.h"
@@ -10,9 +13,11 @@ namespace blendserve::cuda {
 
 inline constexpr int kAppendThreads = 128;
 
-// What one 16-byte access brings: as a uint4, since the compiler moves the elements of such a struct one by one.
+// What one access brings, 16 bytes or 8 of e4m3: as a word of so many, since the compiler moves the elements of such a
+// struct one by one.
 template <typename T>
-struct alignas(16) Elements {
+struct alignas(kAppendElements * sizeof(T)) Elements {
+  using Word = std::conditional_t<sizeof(T) == 1, uint2, uint4>;
   T at[kAppendElements];
 };
 
@@ -29,8 +34,23 @@ __device__ Elements<T> rotated_elements(const Elements<T>& x, const Elements<T>&
   return result;
 }
 
+// As the cache keeps them: e4m3 rounds to nearest, ties to even, and saturates.
+template <typename Kv, typename T>
+__device__ Elements<Kv> cached_elements(const Elements<T>& x, float inverse_scale) {
+  if constexpr (std::is_same_v<Kv, T>) {
+    return x;
+  } else {
+    Elements<Kv> result;
+#pragma unroll
+    for (int i = 0; i < kAppendElements; ++i) {
+      result.at[i] = static_cast<Kv>(static_cast<float>(x.at[i]) * inverse_scale);
+    }
+    return result;
+  }
+}
+
 // One CTA per token at a time.
-template <typename T>
+template <typename T, typename Kv>
 __global__ void __launch_bounds__(kAppendThreads)
     kv_append_kernel(const __grid_constant__ blendserve_kv_append_params params) {
   const KvLayout layout{0, params.num_kv_heads, params.block_size, params.head_dim};
@@ -41,8 +61,9 @@ __global__ void __launch_bounds__(kAppendThreads)
     *reinterpret_cast<uint4*>(&elements) = *reinterpret_cast<const uint4*>(static_cast<const T*>(base) + offset);
     return elements;
   };
-  const auto put = [](void* base, std::int64_t offset, const Elements<T>& elements) {
-    *reinterpret_cast<uint4*>(static_cast<T*>(base) + offset) = *reinterpret_cast<const uint4*>(&elements);
+  const auto put = []<typename Kind>(void* base, std::int64_t offset, const Elements<Kind>& elements) {
+    using Word = typename Elements<Kind>::Word;
+    *reinterpret_cast<Word*>(static_cast<Kind*>(base) + offset) = *reinterpret_cast<const Word*>(&elements);
   };
   for (std::int64_t token = blockIdx.x; token < params.num_tokens; token += gridDim.x) {
     const std::int64_t slot = params.slot_mapping[token];
@@ -66,8 +87,9 @@ __global__ void __launch_bounds__(kAppendThreads)
       }
       if (part.kind != HeadKind::kQuery) {
         const std::int64_t to = cache_offset(layout, slot, part);
-        put(params.kv, to, first);
-        put(params.kv, to + half, second);
+        const float inverse_scale = 1.0F / (is_value ? params.v_scale : params.k_scale);
+        put(params.kv, to, cached_elements<Kv>(first, inverse_scale));
+        put(params.kv, to + half, cached_elements<Kv>(second, inverse_scale));
       }
     }
   }

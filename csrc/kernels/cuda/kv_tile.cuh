@@ -10,25 +10,35 @@
 
 namespace blendserve::cuda {
 
-// A tile is the keys and values of 16 consecutive positions of one KV head, in shared memory as panels of 16 rows by 64
-// elements: [K, V][head_dim / 64][16][64]. Within a panel the 16-byte chunk c of row r lies at chunk c ^ (r % 8), the
-// 128-byte swizzle of the tensor copy engine: ldmatrix then meets no bank conflict, plain or transposed.
-template <int kHeadDim>
+// Of one key or value.
+template <typename Kv, int kHeadDim>
+inline constexpr int kKvRowBytes = kHeadDim * int{sizeof(Kv)};
+
+// A tile is the keys and values of 16 consecutive positions of one KV head, kRowBytes each, in shared memory as panels
+// of 16 rows by 128 bytes, or 64 where a row has no more: [K, V][panels][16][kWidth]. Where a row's 16-byte chunks lie
+// within it is the swizzle of the tensor copy engine for that width: ldmatrix then meets no bank conflict, plain or
+// transposed.
+template <int kRowBytes>
 struct KvTile {
   static constexpr int kTokens = kDecodeTileTokens;
-  static constexpr int kPanels = kHeadDim / 64;
-  static constexpr int kPanelBytes = kTokens * 128;
-  static constexpr int kValues = kPanels * kPanelBytes;  // byte offset of V
+  static constexpr int kWidth = kRowBytes < 128 ? kRowBytes : 128;
+  static constexpr int kPanelBytes = kTokens * kWidth;
+  static constexpr int kValues = kTokens * kRowBytes;  // byte offset of V
   static constexpr int kBytes = 2 * kValues;
+  static_assert(kRowBytes % kWidth == 0 && (kWidth == 64 || kWidth == 128));
 
-  // Byte offset of the 16-byte chunk `chunk` (of head_dim / 8) of a row of K.
+  // Byte offset of the 16-byte chunk `chunk` of a row of K.
   __device__ static constexpr std::uint32_t offset(int row, int chunk) {
-    return static_cast<std::uint32_t>(chunk / 8 * kPanelBytes + row * 128 + (chunk ^ row) % 8 * 16);
+    constexpr int kChunks = kWidth / 16;
+    const int swizzled = (chunk ^ (row * kWidth / 128)) % kChunks;
+    return static_cast<std::uint32_t>(chunk / kChunks * kPanelBytes + row * kWidth + swizzled * 16);
   }
 
   // From the address of chunk 0 or 1 of a row to that of the chunk 2 * step further.
   __device__ static constexpr std::uint32_t advance(std::uint32_t address, int step) {
-    return (address ^ static_cast<std::uint32_t>(step % 4 * 32)) + static_cast<std::uint32_t>(step / 4 * kPanelBytes);
+    constexpr int kSteps = kWidth / 32;  // of a panel
+    return (address ^ static_cast<std::uint32_t>(step % kSteps * 32)) +
+           static_cast<std::uint32_t>(step / kSteps * kPanelBytes);
   }
 };
 
@@ -42,9 +52,9 @@ struct TileSpan {
 
 // What a copy needs to know beside the tile.
 struct KvSource {
-  const std::uint16_t* kv;
+  const unsigned char* kv;
   const CUtensorMap* map;  // of kv; only for bulk copies
-  KvLayout layout;
+  KvLayout layout;         // in bytes: head_dim are those of a row
   FastDivisor block_size;
 };
 
@@ -52,7 +62,7 @@ struct KvSource {
 // `issue` turns them into addresses, so that nobody waits for them.
 
 // With cp.async, 16 bytes a lane: any page size, sm_80 and newer.
-template <int kHeadDim>
+template <int kRowBytes>
 class AsyncTileCopy {
  public:
   static constexpr std::uint32_t kArrivals = 32;
@@ -63,7 +73,7 @@ class AsyncTileCopy {
   __device__ void locate(const TileSpan& span) {
     kv_head_ = span.kv_head;
     num_rows_ = span.num_rows;
-    const std::int32_t position = span.begin + min(lane_ % KvTile<kHeadDim>::kTokens, num_rows_ - 1);
+    const std::int32_t position = span.begin + min(lane_ % KvTile<kRowBytes>::kTokens, num_rows_ - 1);
     const std::int32_t index = source_.block_size.quotient(position);
     offset_in_block_ = source_.block_size.remainder(position, index);
     block_ = span.blocks[index];
@@ -73,18 +83,18 @@ class AsyncTileCopy {
   __device__ void skip(std::uint32_t barrier) const { ptx::arrive(barrier); }
 
   __device__ void issue(std::uint32_t tile, std::uint32_t barrier) const {
-    using Tile = KvTile<kHeadDim>;
-    constexpr int kChunks = kHeadDim / 8;
+    using Tile = KvTile<kRowBytes>;
+    constexpr int kChunks = kRowBytes / 16;
     constexpr int kRowsAtOnce = 32 / kChunks;
     const KvLayout& layout = source_.layout;
     const std::int64_t row_offset =
-        layout.k_offset(block_, kv_head_) + std::int64_t{offset_in_block_} * kHeadDim;  // of row lane % 16
+        layout.k_offset(block_, kv_head_) + std::int64_t{offset_in_block_} * kRowBytes;  // of row lane % 16
     const std::int64_t v_distance = layout.num_kv_heads * layout.tile_size();
     const int chunk = lane_ % kChunks;
 #pragma unroll
     for (int first = 0; first < Tile::kTokens; first += kRowsAtOnce) {
       const int row = first + lane_ / kChunks;
-      const auto* from = source_.kv + __shfl_sync(0xFFFFFFFF, row_offset, row) + chunk * 8;
+      const auto* from = source_.kv + __shfl_sync(0xFFFFFFFF, row_offset, row) + chunk * 16;
       if (row < num_rows_) {
         const std::uint32_t to = tile + Tile::offset(row, chunk);
         ptx::copy_async_16(to, from);
@@ -105,7 +115,7 @@ class AsyncTileCopy {
 
 // With the bulk tensor copy engine, one instruction per tile: sm_90 and newer, page sizes that are multiples of 16. It
 // brings whole tiles: what lies past the end of the context too.
-template <int kHeadDim>
+template <int kRowBytes>
 class BulkTileCopy {
  public:
   static constexpr std::uint32_t kArrivals = 1;
@@ -128,7 +138,7 @@ class BulkTileCopy {
   __device__ void issue(std::uint32_t tile, std::uint32_t barrier) const {
 #if __CUDA_ARCH__ >= 900
     if (threadIdx.x % 32 == 0) {
-      ptx::arrive_expecting(barrier, KvTile<kHeadDim>::kBytes);
+      ptx::arrive_expecting(barrier, KvTile<kRowBytes>::kBytes);
       ptx::copy_bulk_tensor(tile, source_.map,
                             block_ * 2 * source_.layout.num_kv_heads * source_.layout.block_size + row_in_block_,
                             barrier);

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kMergeWarps * 32)
     T* out =
         static_cast<T*>(params.out) + merge.row * params.out_stride + (merge.kv_head * group + query) * params.head_dim;
     for (int d = static_cast<int>(threadIdx.x) % 32; d < params.head_dim; d += 32) {
-      out[d] = static_cast<T>(parts.merged_output(merged, d));
+      out[d] = static_cast<T>(parts.merged_output(merged, d) * params.v_scale);
     }
   }
 }

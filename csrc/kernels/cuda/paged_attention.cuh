@@ -124,9 +124,9 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
   const AttentionPlanView plan(params.plan, params.num_ctas);
   using Ring = RoundRing<kHeadDim>;
   Ring ring(shared, scratch.barriers, launch.num_stages, plan, params.block_table,
-            {static_cast<const std::uint16_t*>(params.kv),
+            {static_cast<const unsigned char*>(params.kv),
              nullptr,
-             {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim},
+             {params.num_blocks, params.num_kv_heads, params.block_size, kKvRowBytes<T, 1> * params.head_dim},
              launch.block_size});
 
   const AttentionItem* next = plan.items() + plan.cta_indptr()[blockIdx.x];
@@ -149,8 +149,8 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     for (std::int32_t round = item.kv_begin; round < visibility.end; round += Ring::kTokens) {
       const std::uint32_t stage = ring.wait();
       for (int tile = grid.lane(warp); tile < Ring::kTiles; tile += grid.num_lanes) {
-        attention.add_tile(stage + static_cast<std::uint32_t>(tile * KvTile<kHeadDim>::kBytes),
-                           round + tile * KvTile<kHeadDim>::kTokens, visibility, launch.score);
+        attention.add_tile(stage + static_cast<std::uint32_t>(tile * Ring::Tile::kBytes),
+                           round + tile * Ring::Tile::kTokens, visibility, launch.score);
       }
       ring.release();
     }

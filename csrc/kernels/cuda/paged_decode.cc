@@ -1,14 +1,12 @@
 #include "kernels/cuda/paged_decode.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <limits>
 #include <string>
 
 #include "base/error.h"
 #include "base/kv_layout.h"
 #include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/dtypes.h"
 
 namespace blendserve::cuda {
 namespace {
@@ -23,9 +21,6 @@ void check_shape(const blendserve_paged_decode_params& params) {
     throw InvalidInput("num_heads is " + std::to_string(params.num_heads) + " and num_kv_heads " +
                        std::to_string(params.num_kv_heads) + "; the first must be 1 to " +
                        std::to_string(kMaxDecodeGroup) + " times the second");
-  }
-  if (params.dtype != BLENDSERVE_BFLOAT16 && params.dtype != BLENDSERVE_FLOAT16) {
-    throw InvalidInput("dtype is " + std::to_string(params.dtype) + "; it must be bfloat16 (0) or float16 (1)");
   }
   if (params.num_ctas < 1) {
     throw InvalidInput("num_ctas is " + std::to_string(params.num_ctas) + "; it must be 1 or more");
@@ -53,25 +48,19 @@ void check_memory(const blendserve_paged_decode_params& params) {
   }
 }
 
-template <typename T>
-void launch_for_head_dim(const blendserve_paged_decode_params& params, cudaStream_t stream) {
-  if (params.head_dim == 64) {
-    launch_paged_decode<T, 64>(params, stream);
-  } else {
-    launch_paged_decode<T, 128>(params, stream);
-  }
-}
-
 }  // namespace
 
 void paged_decode(const blendserve_paged_decode_params& params, cudaStream_t stream) {
   check_shape(params);
+  check_dtypes(params.dtype, params.kv_dtype, params.k_scale, params.v_scale);
   check_memory(params);
-  if (params.dtype == BLENDSERVE_FLOAT16) {
-    launch_for_head_dim<__half>(params, stream);
-  } else {
-    launch_for_head_dim<__nv_bfloat16>(params, stream);
-  }
+  with_types(params.dtype, params.kv_dtype, [&]<typename T, typename Kv>() {
+    if (params.head_dim == 64) {
+      launch_paged_decode<T, Kv, 64>(params, stream);
+    } else {
+      launch_paged_decode<T, Kv, 128>(params, stream);
+    }
+  });
   launch_merge_partials(params, stream);
 }
 

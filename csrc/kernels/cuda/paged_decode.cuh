@@ -18,7 +18,7 @@ struct DecodeScratch {
 
   float outputs[kDecodeWarps][8][kRowFloats];  // one query tile at a time
   SoftmaxState states[kDecodeWarps][kQueryTiles * 8];
-  std::uint64_t barriers[kDecodeWarps][kNumDecodeStages<kHeadDim>];
+  std::uint64_t barriers[kDecodeWarps * kMaxDecodeStages];  // side by side, of as many stages as there are
 };
 
 // One query's result over several neighbouring warps: its state, and four elements of its unnormalised output.
@@ -50,8 +50,8 @@ __device__ __forceinline__ JoinedQuad join_warps(const DecodeScratch<kHeadDim, k
 }
 
 // Puts query tile `n` of every warp into scratch, for join_warps(); ends with a barrier.
-template <typename T, int kHeadDim, int kQueryTiles>
-__device__ __forceinline__ void share_query_tile(const GroupAttention<T, kHeadDim, kQueryTiles>& attention, int n,
+template <typename T, typename Kv, int kHeadDim, int kQueryTiles>
+__device__ __forceinline__ void share_query_tile(const GroupAttention<T, Kv, kHeadDim, kQueryTiles>& attention, int n,
                                                  DecodeScratch<kHeadDim, kQueryTiles>& scratch) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -76,9 +76,9 @@ __device__ __forceinline__ void store_partial(const PartialSlots& slots, std::in
 
 // Joins what the warps computed for one item and writes the output, or the partial result. Warp 0 has a tile of every
 // item, so its maximum is finite. Ends with a barrier.
-template <typename T, int kHeadDim, int kQueryTiles>
+template <typename T, typename Kv, int kHeadDim, int kQueryTiles>
 __device__ void write_item(const blendserve_paged_decode_params& params, const DecodeItem& item,
-                           const GroupAttention<T, kHeadDim, kQueryTiles>& attention,
+                           const GroupAttention<T, Kv, kHeadDim, kQueryTiles>& attention,
                            DecodeScratch<kHeadDim, kQueryTiles>& scratch, int group) {
   const PartialSlots slots = partial_slots(params);
 #pragma unroll
@@ -94,7 +94,7 @@ __device__ void write_item(const blendserve_paged_decode_params& params, const D
       if (item.partial == kNoPartial) {
         T* out =
             static_cast<T*>(params.out) + item.row * params.out_stride + (item.kv_head * group + head) * kHeadDim + d;
-        const float inverse = 1.0F / total.sum;
+        const float inverse = 1.0F / total.sum * params.v_scale;
         *reinterpret_cast<uint2*>(out) = {ptx::pack<T>(sum.x * inverse, sum.y * inverse),
                                           ptx::pack<T>(sum.z * inverse, sum.w * inverse)};
       } else {
@@ -108,29 +108,31 @@ __device__ void write_item(const blendserve_paged_decode_params& params, const D
 // What the host works out before a launch.
 struct DecodeLaunch {
   FastDivisor block_size;
-  float scale_log2;  // of the scores, in the base-2 domain
+  float scale_log2;  // of a query times a key as it is cached, in the base-2 domain
 };
 
+template <int kRowBytes>
 __device__ __forceinline__ KvSource kv_source(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                                               const DecodeLaunch& launch) {
-  return {static_cast<const std::uint16_t*>(params.kv),
+  return {static_cast<const unsigned char*>(params.kv),
           &kv_map,
-          {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim},
+          {params.num_blocks, params.num_kv_heads, params.block_size, kRowBytes},
           launch.block_size};
 }
 
-template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
 __device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                                         const DecodeLaunch& launch) {
-  using Tile = KvTile<kHeadDim>;
+  constexpr int kRowBytes = kKvRowBytes<Kv, kHeadDim>;
+  using Tile = KvTile<kRowBytes>;
   extern __shared__ __align__(1024) unsigned char shared[];
-  using Ring = TileRing<kHeadDim, TileCopy<kHeadDim>, TileCursor>;
+  using Ring = TileRing<kRowBytes, TileCopy<kRowBytes>, TileCursor>;
   auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kQueryTiles>*>(shared + kDecodeRingBytes);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const DecodePlanView plan(params.plan, params.num_ctas);
   Ring ring(ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * Ring::kBytes),
-            ptx::shared_address(scratch.barriers[warp]), TileCursor(plan, params.block_table, warp),
-            TileCopy<kHeadDim>(kv_source(params, kv_map, launch)));
+            ptx::shared_address(&scratch.barriers[warp * Ring::kNumStages]), TileCursor(plan, params.block_table, warp),
+            TileCopy<kRowBytes>(kv_source<kRowBytes>(params, kv_map, launch)));
 
   std::int32_t index = plan.cta_indptr()[blockIdx.x];
   const std::int32_t end = plan.cta_indptr()[blockIdx.x + 1];
@@ -138,7 +140,7 @@ __device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& pa
     return;
   }
   const int group = params.num_heads / params.num_kv_heads;
-  GroupAttention<T, kHeadDim, kQueryTiles> attention;
+  GroupAttention<T, Kv, kHeadDim, kQueryTiles> attention;
   const auto load_queries = [&](const DecodeItem& item) {
     const T* q = static_cast<const T*>(params.q) + item.row * params.q_stride + item.kv_head * group * kHeadDim;
     attention.load_queries([&](int query) { return query < group ? q + query * kHeadDim : nullptr; });
@@ -158,23 +160,23 @@ __device__ __forceinline__ void run_cta(const blendserve_paged_decode_params& pa
       item = plan.items()[index];
       load_queries(item);
     }
-    write_item<T, kHeadDim, kQueryTiles>(params, done, attention, scratch, group);
+    write_item<T, Kv, kHeadDim, kQueryTiles>(params, done, attention, scratch, group);
     if (index == end) {
       return;
     }
   }
 }
 
-template <typename T, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, int kQueryTiles, template <int> typename TileCopy>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     paged_decode_kernel(const __grid_constant__ blendserve_paged_decode_params params,
                         const __grid_constant__ CUtensorMap kv_map, const __grid_constant__ DecodeLaunch launch) {
 #if __CUDA_ARCH__ < 900
-  if constexpr (!TileCopy<kHeadDim>::kNeedsSm90) {
-    run_cta<T, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
+  if constexpr (!TileCopy<kKvRowBytes<Kv, kHeadDim>>::kNeedsSm90) {
+    run_cta<T, Kv, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
   }
 #else
-  run_cta<T, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
+  run_cta<T, Kv, kHeadDim, kQueryTiles, TileCopy>(params, kv_map, launch);
 #endif
 }
 

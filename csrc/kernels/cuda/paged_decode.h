@@ -36,9 +36,9 @@ BLENDSERVE_HOST_DEVICE inline PartialSlots partial_slots(const blendserve_paged_
   return {outputs, reinterpret_cast<SoftmaxState*>(outputs + num_queries * params.head_dim)};
 }
 
-// Queues the attention kernels of one element type and head size: over what rows share, if asked, and over what each
-// has to itself. Throws on bad input and CUDA errors.
-template <typename T, int kHeadDim>
+// Queues the attention kernels of one type of queries, one of cached elements and one head size: over what rows share,
+// if asked, and over what each has to itself. Throws on bad input and CUDA errors.
+template <typename T, typename Kv, int kHeadDim>
 void launch_paged_decode(const blendserve_paged_decode_params& params, cudaStream_t stream);
 
 // Queues the merge of the partial results that the kernel above leaves, within the same SM budget.

@@ -56,25 +56,25 @@ void launch_attention(const blendserve_paged_decode_params& params, const CUtens
   config.stream = stream;
   config.attrs = &cluster;
   config.numAttrs = limits.major >= 9 ? 1 : 0;
-  const DecodeLaunch launch{FastDivisor(params.block_size), params.scale * kLog2E};
+  const DecodeLaunch launch{FastDivisor(params.block_size), params.scale * params.k_scale * kLog2E};
   check_cuda(cudaLaunchKernelEx(&config, kKernel, params, kv_map, launch), "launching an attention kernel");
 }
 
-template <typename T, int kHeadDim, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, template <int> typename TileCopy>
 void launch_with_copy(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                       const DeviceLimits& limits, cudaStream_t stream) {
   if (params.read_shared != 0) {
-    launch_attention<shared_decode_kernel<T, kHeadDim, TileCopy>, kHeadDim, kSliceTiles>(params, kv_map, limits,
-                                                                                         stream);
+    launch_attention<shared_decode_kernel<T, Kv, kHeadDim, TileCopy>, kHeadDim, kSliceTiles>(params, kv_map, limits,
+                                                                                             stream);
   }
   if (params.num_heads / params.num_kv_heads <= 8) {
-    launch_attention<paged_decode_kernel<T, kHeadDim, 1, TileCopy>, kHeadDim, 1>(params, kv_map, limits, stream);
+    launch_attention<paged_decode_kernel<T, Kv, kHeadDim, 1, TileCopy>, kHeadDim, 1>(params, kv_map, limits, stream);
   } else {
-    launch_attention<paged_decode_kernel<T, kHeadDim, 2, TileCopy>, kHeadDim, 2>(params, kv_map, limits, stream);
+    launch_attention<paged_decode_kernel<T, Kv, kHeadDim, 2, TileCopy>, kHeadDim, 2>(params, kv_map, limits, stream);
   }
 }
 
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 void launch_paged_decode(const blendserve_paged_decode_params& params, cudaStream_t stream) {
   const DeviceLimits& limits = DeviceLimits::current();
   const bool bulk_possible = limits.major >= 9 && params.block_size % kDecodeTileTokens == 0;
@@ -84,9 +84,10 @@ void launch_paged_decode(const blendserve_paged_decode_params& params, cudaStrea
                        std::to_string(params.block_size) + "); leave it on auto");
   }
   if (bulk_possible && params.kv_copy != BLENDSERVE_KV_COPY_ASYNC) {
-    launch_with_copy<T, kHeadDim, BulkTileCopy>(params, make_kv_tensor_map(params), limits, stream);
+    launch_with_copy<T, Kv, kHeadDim, BulkTileCopy>(params, make_kv_tensor_map(params, int{sizeof(Kv)}), limits,
+                                                    stream);
   } else {
-    launch_with_copy<T, kHeadDim, AsyncTileCopy>(params, CUtensorMap{}, limits, stream);
+    launch_with_copy<T, Kv, kHeadDim, AsyncTileCopy>(params, CUtensorMap{}, limits, stream);
   }
 }
 

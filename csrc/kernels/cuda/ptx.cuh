@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/e4m3.h"
+
 // The instructions that CUDA C++ has no name for, one thin function each.
 namespace blendserve::cuda::ptx {
 
@@ -70,6 +72,37 @@ template <>
 __device__ __forceinline__ std::uint32_t pack<__half>(float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);
   return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+// A pair of T as a pair of float16.
+template <typename T>
+__device__ __forceinline__ std::uint32_t to_half_pair(std::uint32_t pair);
+
+template <>
+__device__ __forceinline__ std::uint32_t to_half_pair<__half>(std::uint32_t pair) {
+  return pair;
+}
+
+template <>
+__device__ __forceinline__ std::uint32_t to_half_pair<__nv_bfloat16>(std::uint32_t pair) {
+  return pack<__half>(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000U));
+}
+
+// The e4m3 numbers of a word as pairs of float16: bytes 0 and 1, and bytes 2 and 3.
+__device__ __forceinline__ void unpack_e4m3(std::uint32_t word, std::uint32_t& low, std::uint32_t& high) {
+#if __CUDA_ARCH__ >= 890
+  asm("{\n.reg .b16 l, h;\nmov.b32 {l, h}, %2;\ncvt.rn.f16x2.e4m3x2 %0, l;\ncvt.rn.f16x2.e4m3x2 %1, h;\n}"
+      : "=r"(low), "=r"(high)
+      : "r"(word));
+#else
+  const auto unpack = [word](int which) {
+    const std::uint32_t small = e4m3_pair_as_small_halves(word, which);
+    const __half2 pair = __hmul2(*reinterpret_cast<const __half2*>(&small), __half2half2(__float2half(256.0F)));
+    return *reinterpret_cast<const std::uint32_t*>(&pair);
+  };
+  low = unpack(0);
+  high = unpack(1);
+#endif
 }
 
 __device__ __forceinline__ float exp2_approx(float x) {

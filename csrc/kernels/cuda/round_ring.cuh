@@ -17,9 +17,11 @@ inline constexpr int kMaxRoundStages = 4;
 template <int kHeadDim>
 class RoundRing {
  public:
+  static constexpr int kRowBytes = kKvRowBytes<std::uint16_t, kHeadDim>;
   static constexpr int kTokens = round_tokens(kHeadDim);
-  static constexpr int kTiles = kTokens / KvTile<kHeadDim>::kTokens;
-  static_assert(kTiles * KvTile<kHeadDim>::kBytes == kRoundBytes);
+  using Tile = KvTile<kRowBytes>;
+  static constexpr int kTiles = kTokens / Tile::kTokens;
+  static_assert(kTiles * Tile::kBytes == kRoundBytes);
 
   // num_stages: a power of two, of `stages` and `barriers`. All threads of the CTA must come.
   __device__ RoundRing(unsigned char* stages, std::uint64_t* barriers, int num_stages, const AttentionPlanView& plan,
@@ -37,7 +39,7 @@ class RoundRing {
         ptx::init_barrier(barrier(stage), kThreads);
       }
     }
-    if (source.layout.head_dim < kHeadDim) {
+    if (source.layout.head_dim < kRowBytes) {
       for (int at = static_cast<int>(threadIdx.x) * 16; at < num_stages * kRoundBytes; at += kThreads * 16) {
         *reinterpret_cast<uint4*>(stages + at) = uint4{0, 0, 0, 0};
       }
@@ -66,10 +68,9 @@ class RoundRing {
   }
 
  private:
-  using Tile = KvTile<kHeadDim>;
   static constexpr int kThreads = kDecodeWarps * 32;
   static constexpr int kRows = kTokens / kDecodeWarps;  // of a round that a warp copies
-  static constexpr int kChunks = kHeadDim / 8;          // of a row, 16 bytes each
+  static constexpr int kChunks = kRowBytes / 16;        // of a row
   static constexpr int kRowsAtOnce = 32 / kChunks;
 
   __device__ int stage() const { return num_used_ & (num_stages_ - 1); }
@@ -113,8 +114,8 @@ class RoundRing {
 #pragma unroll 1  // else the compiler keeps all the addresses' common parts in registers
     for (int first = 0; first < kRows; first += kRowsAtOnce) {
       const int in_warp = first + lane_ / kChunks;
-      const auto* from = source_.kv + __shfl_sync(0xFFFFFFFF, located, in_warp) + chunk * 8;
-      if (chunk * 8 < layout.head_dim) {
+      const auto* from = source_.kv + __shfl_sync(0xFFFFFFFF, located, in_warp) + chunk * 16;
+      if (chunk * 16 < layout.head_dim) {
         const int row = first_row_ + in_warp;
         const std::uint32_t to = stage_address(stage) + static_cast<std::uint32_t>(row / Tile::kTokens * Tile::kBytes) +
                                  Tile::offset(row % Tile::kTokens, chunk);

@@ -141,7 +141,7 @@ class RowAttention {
   }
 
  private:
-  using Tile = KvTile<kHeadDim>;
+  using Tile = KvTile<kKvRowBytes<T, kHeadDim>>;
   static constexpr int kSteps = kHeadDim / 16;
   static constexpr unsigned kAllLanes = 0xFFFFFFFF;
 

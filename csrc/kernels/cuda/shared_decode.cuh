@@ -15,10 +15,10 @@ inline constexpr int kSliceTiles = kSliceQueries / 8;
 
 // Joins the lanes of each slice and writes the partial results of all members. Lane 0 has a tile of every item. Ends
 // with a barrier.
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 __device__ void write_shared_item(const blendserve_paged_decode_params& params, const SharedItem& item,
                                   const SharedMember* members,
-                                  const GroupAttention<T, kHeadDim, kSliceTiles>& attention,
+                                  const GroupAttention<T, Kv, kHeadDim, kSliceTiles>& attention,
                                   DecodeScratch<kHeadDim, kSliceTiles>& scratch, int group) {
   constexpr int kQuads = kHeadDim / 4;
   const PartialSlots slots = partial_slots(params);
@@ -44,18 +44,20 @@ __device__ void write_shared_item(const blendserve_paged_decode_params& params, 
   }
 }
 
-template <typename T, int kHeadDim, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, template <int> typename TileCopy>
 __device__ __forceinline__ void run_shared_cta(const blendserve_paged_decode_params& params, const CUtensorMap& kv_map,
                                                const DecodeLaunch& launch) {
+  constexpr int kRowBytes = kKvRowBytes<Kv, kHeadDim>;
   extern __shared__ __align__(1024) unsigned char shared[];
-  using Ring = TileRing<kHeadDim, TileCopy<kHeadDim>, RoundCursor>;
+  using Ring = TileRing<kRowBytes, TileCopy<kRowBytes>, RoundCursor>;
   auto& scratch = *reinterpret_cast<DecodeScratch<kHeadDim, kSliceTiles>*>(shared + kDecodeRingBytes);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int group = params.num_heads / params.num_kv_heads;
   const DecodePlanView plan(params.plan, params.num_ctas);
   Ring ring(ptx::shared_address(shared) + static_cast<std::uint32_t>(warp * Ring::kBytes),
-            ptx::shared_address(scratch.barriers[warp]), RoundCursor(plan, params.block_table, warp),
-            TileCopy<kHeadDim>(kv_source(params, kv_map, launch)));
+            ptx::shared_address(&scratch.barriers[warp * Ring::kNumStages]),
+            RoundCursor(plan, params.block_table, warp),
+            TileCopy<kRowBytes>(kv_source<kRowBytes>(params, kv_map, launch)));
   __syncthreads();  // every warp waits at every warp's barriers
 
   const std::int32_t end = plan.shared_cta_indptr()[blockIdx.x + 1];
@@ -64,7 +66,7 @@ __device__ __forceinline__ void run_shared_cta(const blendserve_paged_decode_par
     const SharedMember* members = plan.members() + item.first_member;
     const int num_queries = item.num_members * group;
     const WarpGrid grid(num_queries);
-    GroupAttention<T, kHeadDim, kSliceTiles> attention;
+    GroupAttention<T, Kv, kHeadDim, kSliceTiles> attention;
     attention.load_queries([&](int in_slice) -> const T* {
       const int query = grid.slice(warp) * kSliceQueries + in_slice;
       if (query >= num_queries) {
@@ -87,20 +89,20 @@ __device__ __forceinline__ void run_shared_cta(const blendserve_paged_decode_par
       __syncthreads();
       ring.release();
     }
-    write_shared_item<T, kHeadDim>(params, item, members, attention, scratch, group);
+    write_shared_item(params, item, members, attention, scratch, group);
   }
 }
 
-template <typename T, int kHeadDim, template <int> typename TileCopy>
+template <typename T, typename Kv, int kHeadDim, template <int> typename TileCopy>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     shared_decode_kernel(const __grid_constant__ blendserve_paged_decode_params params,
                          const __grid_constant__ CUtensorMap kv_map, const __grid_constant__ DecodeLaunch launch) {
 #if __CUDA_ARCH__ < 900
-  if constexpr (!TileCopy<kHeadDim>::kNeedsSm90) {
-    run_shared_cta<T, kHeadDim, TileCopy>(params, kv_map, launch);
+  if constexpr (!TileCopy<kKvRowBytes<Kv, kHeadDim>>::kNeedsSm90) {
+    run_shared_cta<T, Kv, kHeadDim, TileCopy>(params, kv_map, launch);
   }
 #else
-  run_shared_cta<T, kHeadDim, TileCopy>(params, kv_map, launch);
+  run_shared_cta<T, Kv, kHeadDim, TileCopy>(params, kv_map, launch);
 #endif
 }
 

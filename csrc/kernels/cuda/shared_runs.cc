@@ -14,8 +14,6 @@ namespace {
 // What a GPU reads while one kernel more starts and ends, about 4 us at 2 TB/s.
 constexpr std::int64_t kKernelBytes = std::int64_t{8} << 20;
 
-constexpr std::int64_t kElementBytes = 2;
-
 class RunFinder {
  public:
   explicit RunFinder(const DecodeBatch& batch)
@@ -93,7 +91,7 @@ class RunFinder {
     const std::int64_t merge_bytes = 2 * num_partials * decode_partial_bytes(batch_.group, batch_.head_dim);
     const std::int64_t num_reads_saved = run.num_rows() - num_row_chunks(run.num_rows(), batch_.group);
     const std::int64_t saved =
-        num_reads_saved * (run.kv_end - run.kv_begin) * 2 * batch_.head_dim * kElementBytes - merge_bytes;
+        num_reads_saved * (run.kv_end - run.kv_begin) * 2 * batch_.head_dim * batch_.kv_element_bytes - merge_bytes;
     if (saved <= 0 || num_partials * batch_.num_kv_heads > free_partials_) {
       return false;
     }

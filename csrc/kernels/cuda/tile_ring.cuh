@@ -111,22 +111,25 @@ class RoundCursor {
   std::int32_t position_ = 0;
 };
 
-// Stages of a warp's ring.
-template <int kHeadDim>
-inline constexpr int kNumDecodeStages = kDecodeRingBytes / (kDecodeWarps * KvTile<kHeadDim>::kBytes);
+// Stages of a warp's ring: the narrower a tile, the more, so that as many bytes are in flight.
+template <int kRowBytes>
+inline constexpr int kNumDecodeStages = kDecodeRingBytes / (kDecodeWarps * KvTile<kRowBytes>::kBytes);
+
+inline constexpr int kMaxDecodeStages = kNumDecodeStages<64>;  // no row is narrower
 
 // One warp's ring of stages: tiles are copied ahead in the order in which they are used. The rings of a CTA's warps lie
 // side by side, stages and barriers alike.
-template <int kHeadDim, typename TileCopy, typename Cursor>
+template <int kRowBytes, typename TileCopy, typename Cursor>
 class TileRing {
  public:
-  static constexpr int kBytes = kNumDecodeStages<kHeadDim> * KvTile<kHeadDim>::kBytes;
+  static constexpr int kNumStages = kNumDecodeStages<kRowBytes>;
+  static constexpr int kBytes = kNumStages * KvTile<kRowBytes>::kBytes;
 
   __device__ TileRing(std::uint32_t stages, std::uint32_t barriers, Cursor cursor, TileCopy copy)
       : stages_(stages), barriers_(barriers), cursor_(cursor), copy_(copy) {
     init_barriers();
     locate_next();
-    for (int stage = 0; stage < kNumDecodeStages<kHeadDim>; ++stage) {
+    for (int stage = 0; stage < kNumStages; ++stage) {
       start_copy(stage);
     }
   }
@@ -137,14 +140,14 @@ class TileRing {
   // The same for the tile of the ring that is `distance` warps further, where all warps go from stage to stage
   // together.
   __device__ std::uint32_t wait_for_warp(int distance) const {
-    ptx::wait_barrier(barrier(stage_ + distance * kNumDecodeStages<kHeadDim>), parity_);
-    return stages_ + static_cast<std::uint32_t>(stage_ * KvTile<kHeadDim>::kBytes + distance * kBytes);
+    ptx::wait_barrier(barrier(stage_ + distance * kNumStages), parity_);
+    return stages_ + static_cast<std::uint32_t>(stage_ * KvTile<kRowBytes>::kBytes + distance * kBytes);
   }
 
   __device__ void release() {
     __syncwarp();
     start_copy(stage_);
-    if (++stage_ == kNumDecodeStages<kHeadDim>) {
+    if (++stage_ == kNumStages) {
       stage_ = 0;
       parity_ ^= 1U;
     }
@@ -153,7 +156,7 @@ class TileRing {
  private:
   __device__ void init_barriers() const {
     if (threadIdx.x % 32 == 0) {
-      for (int stage = 0; stage < kNumDecodeStages<kHeadDim>; ++stage) {
+      for (int stage = 0; stage < kNumStages; ++stage) {
         ptx::init_barrier(barrier(stage), TileCopy::kArrivals);
       }
 #if __CUDA_ARCH__ >= 900
@@ -168,7 +171,7 @@ class TileRing {
   __device__ void start_copy(int stage) {
     if (cursor_.valid()) {
       if (cursor_.has_tile()) {
-        copy_.issue(stages_ + static_cast<std::uint32_t>(stage * KvTile<kHeadDim>::kBytes), barrier(stage));
+        copy_.issue(stages_ + static_cast<std::uint32_t>(stage * KvTile<kRowBytes>::kBytes), barrier(stage));
       } else {
         copy_.skip(barrier(stage));
       }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,7 +42,10 @@ class StepTensors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionSpec:
-    """The attention of a model and the paged KV cache it reads; `dtype` is that of the cache."""
+    """The attention of a model and the paged KV cache it reads.
+
+    `dtype` is that of the cache. Elements of an 8-bit float times a scale are the keys or values: `kv_scales`.
+    """
 
     num_layers: int
     num_heads: int  # of the queries; a multiple of num_kv_heads
@@ -54,6 +58,7 @@ class AttentionSpec:
     scale: float = 0.0  # of the scores before softmax; 0 becomes head_dim ** -0.5
     windows: tuple[int, ...] = ()  # one per layer: how many positions a token sees, itself included; 0 or none: all
     softcap: float = 0.0  # a scaled score becomes cap * tanh(score / cap); 0: stays as it is
+    kv_scales: tuple[tuple[float, float], ...] = ()  # (of K, of V), one pair per layer; none: all 1
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "num_kv_heads", "head_dim", "num_blocks", "block_size"):
@@ -67,8 +72,25 @@ class AttentionSpec:
             raise UserError(
                 f"windows has {len(self.windows)} entries; it must have one for each of {self.num_layers} layers"
             )
+        self._check_kv_scales()
         if not self.scale:
             object.__setattr__(self, "scale", self.head_dim**-0.5)
+
+    def _check_kv_scales(self) -> None:
+        if len(self.kv_scales) not in (0, self.num_layers):
+            raise UserError(
+                f"kv_scales has {len(self.kv_scales)} pairs; it must have one for each of {self.num_layers} layers"
+            )
+        for pair in self.kv_scales:
+            if not all(0 < scale < math.inf for scale in pair) or (self.dtype.itemsize > 1 and pair != (1.0, 1.0)):
+                raise UserError(
+                    f"kv_scales has {pair} for a cache in {self.dtype}; scales must be positive, and 1 unless the "
+                    "cache keeps 8-bit floats"
+                )
+
+    def kv_scale(self, layer: int) -> tuple[float, float]:
+        """What the cached elements of K and V are multiplied by in `layer`."""
+        return self.kv_scales[layer] if self.kv_scales else (1.0, 1.0)
 
     def window(self, layer: int) -> int:
         """How many positions a token sees in `layer`, itself included; 0: all."""

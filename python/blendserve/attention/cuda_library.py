@@ -35,6 +35,7 @@ INVALID_INPUT = 1
 
 _Int32 = ctypes.c_int32
 _Int64 = ctypes.c_int64
+_Float = ctypes.c_float
 _Pointer = ctypes.c_void_p
 
 
@@ -53,6 +54,7 @@ class DecodeBatch(ctypes.Structure):
         ("head_dim", _Int32),
         ("block_size", _Int32),
         ("num_ctas", _Int32),
+        ("kv_element_bytes", _Int32),
     )
 
 
@@ -83,9 +85,12 @@ class PagedDecodeParams(ctypes.Structure):
         ("block_size", _Int32),
         ("num_ctas", _Int32),
         ("dtype", _Int32),
+        ("kv_dtype", _Int32),
         ("kv_copy", _Int32),
         ("read_shared", _Int32),
-        ("scale", ctypes.c_float),
+        ("scale", _Float),
+        ("k_scale", _Float),
+        ("v_scale", _Float),
     )
 
 
@@ -196,6 +201,9 @@ class KvAppendParams(ctypes.Structure):
         ("head_dim", _Int32),
         ("block_size", _Int32),
         ("dtype", _Int32),
+        ("kv_dtype", _Int32),
+        ("k_scale", _Float),
+        ("v_scale", _Float),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from blendserve.attention.any_shape import portion_batch
@@ -42,7 +44,7 @@ class FlashInferPrefill:
         UserError: the library is built without FlashInfer, or without its kernels for the head size of `spec`.
     """
 
-    def __init__(self, spec: AttentionSpec, dtype_code: int, library: CudaLibrary) -> None:
+    def __init__(self, spec: AttentionSpec, dtype_codes: Mapping[torch.dtype, int], library: CudaLibrary) -> None:
         if not library.has_flashinfer():
             raise UserError(f"{NOT_BUILT}, or choose the attention backend native_cuda")
         if spec.head_dim not in _HEAD_DIMS:
@@ -50,8 +52,13 @@ class FlashInferPrefill:
                 f"head_dim is {spec.head_dim}, but FlashInfer's prefill is built for {_HEAD_DIMS}; choose the "
                 "attention backend native_cuda"
             )
+        if spec.dtype not in dtype_codes:
+            raise UserError(
+                f"the KV cache is in {spec.dtype}, which FlashInfer's prefill is not built for; keep it in bfloat16 or "
+                "float16, or choose the attention backend native_cuda"
+            )
         self._spec = spec
-        self._dtype_code = dtype_code
+        self._dtype_code = dtype_codes[spec.dtype]
         self._library = library
 
     def takes(self, portion: Portion) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from blendserve.attention.base import AttentionSpec, StepTensors
+from blendserve.attention.kv_elements import as_cached, as_indexable, from_cached
 from blendserve.attention.rotation import Rotation, rotate_
 
 __all__ = ["TorchReferenceAttention"]
@@ -29,21 +30,30 @@ class TorchReferenceAttention:
         step = self._step
         rotate_(q, rotation)
         rotate_(k, rotation)
-        kv = self.kv_cache[layer]
+        kv = as_indexable(self.kv_cache[layer])
         blocks = torch.tensor(step.slot_mapping // self.spec.block_size, device=kv.device)
         offsets = torch.tensor(step.slot_mapping % self.spec.block_size, device=kv.device)
-        kv[blocks, 0, :, offsets] = k.to(kv.dtype)
-        kv[blocks, 1, :, offsets] = v.to(kv.dtype)
+        for side, (x, scale) in enumerate(zip((k, v), self.spec.kv_scale(layer), strict=True)):
+            kv[blocks, side, :, offsets] = as_indexable(as_cached(x, self.spec.dtype, scale))
         out = torch.empty_like(q)
         for s, kv_len in enumerate(step.kv_lens.tolist()):
             tokens = slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1]))
             table = torch.tensor(step.block_table[step.block_indptr[s] : step.block_indptr[s + 1]], device=kv.device)
-            out[tokens] = self._attend(q[tokens], kv[table.long()], kv_len, self.spec.window(layer))
+            keys_values = self._keys_and_values(layer, kv[table.long()], kv_len)
+            out[tokens] = self._attend(q[tokens], keys_values, self.spec.window(layer))
         return out
 
-    def _attend(self, q: torch.Tensor, blocks: torch.Tensor, kv_len: int, window: int) -> torch.Tensor:
-        """q [qo_len, num_heads, head_dim], the sequence's blocks [n, 2, num_kv_heads, block_size, head_dim]."""
-        kv = blocks.permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :kv_len].float()
+    def _keys_and_values(self, layer: int, blocks: torch.Tensor, kv_len: int) -> torch.Tensor:
+        """[2, num_kv_heads, kv_len, head_dim] in float32, of a sequence's blocks [n, 2, num_kv_heads, block_size,
+        head_dim].
+        """
+        cached = blocks.view(self.spec.dtype).permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :kv_len]
+        scales = self.spec.kv_scale(layer)
+        return torch.stack([from_cached(x, torch.float32, scale) for x, scale in zip(cached, scales, strict=True)])
+
+    def _attend(self, q: torch.Tensor, kv: torch.Tensor, window: int) -> torch.Tensor:
+        """q [qo_len, num_heads, head_dim], the sequence's keys and values."""
+        kv_len = kv.shape[2]
         k, v = kv.repeat_interleave(self.spec.num_heads // self.spec.num_kv_heads, dim=1)
         scores = torch.einsum("thd,hpd->htp", q.float(), k) * self.spec.scale
         if self.spec.softcap:

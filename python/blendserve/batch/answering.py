@@ -12,14 +12,15 @@ from blendserve.engine import Engine, EngineRequest, Window
 from blendserve.errors import RequestError
 from blendserve.io.batch_input import BatchRequest, RowError
 from blendserve.io.batch_output import success_row
+from blendserve.io.choice_logprobs import TokenSpelling
 from blendserve.llm import LLM
-from blendserve.outputs import RequestOutput
+from blendserve.outputs import FinishedRequest
 from blendserve.text.tokenizer import Tokenizer
 
 __all__ = ["Answering", "PreparedWindow", "prepare_window"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Queued:
     """A row that can be answered; `work` is the tokens of its prompt and of the longest answer, of all choices, or 0 if
     it gets a copy of another row's answer.
@@ -45,18 +46,21 @@ class PreparedWindow:
 def prepare_window(engine: Engine, rows: RowWindow, share_read: float) -> PreparedWindow:
     """Checks and plans; in any thread."""
     errors = list(rows.errors)
-    answerable: list[tuple[BatchRequest, EngineRequest, int]] = []
-    for row, request in rows.rows:
-        try:
-            max_new_tokens = engine.limits.max_new_tokens(request)
-        except RequestError as error:
-            errors.append(row.failed(error))
+    requests: list[EngineRequest] = []
+    max_new_tokens: list[int] = []
+    queued: list[_Queued] = []
+    outcomes = engine.limits.max_new_tokens([request for _, request in rows.rows])
+    for (row, request), outcome in zip(rows.rows, outcomes, strict=True):
+        if isinstance(outcome, RequestError):
+            errors.append(row.failed(outcome))
         else:
-            work = request.params.n * (len(request.prompt_token_ids) + max_new_tokens)
-            answerable.append((row, request, work))
-    window = engine.make_window([request for _, request, _ in answerable])
-    computed = {group[0] for group in window.groups}
-    queued = [_Queued(row, work if place in computed else 0) for place, (row, _, work) in enumerate(answerable)]
+            requests.append(request)
+            max_new_tokens.append(outcome)
+            queued.append(_Queued(row, request.params.n * (len(request.prompt_token_ids) + outcome)))
+    window = engine.make_window(requests, max_new_tokens)
+    for group in window.groups:
+        for place in group[1:]:
+            queued[place].work = 0
     return PreparedWindow(window, queued, errors, share_read)
 
 
@@ -69,6 +73,7 @@ class Answering:
         self._tally = tally
         self._observer = observer
         self._default_model_name = default_model_name
+        self._spelling = _spelling(llm.tokenizer)
         self._queued: dict[int, _Queued] = {}
         self._num_requests = 0
         self._work = 0
@@ -79,10 +84,14 @@ class Answering:
         """The next window is added as soon as nothing of the last one waits, and made meanwhile."""
         self._engine.clock.start()
         while self._add_next(windows):
-            while (self._engine.has_waiting or not windows.is_ready) and self._step():
+            while not self._is_due(windows) and self._step():
                 pass
         while self._step():
             pass
+
+    def _is_due(self, windows: OneAhead[PreparedWindow]) -> bool:
+        """Whether the next window is to be added now; a schedule that is to be repeatable waits for it."""
+        return not self._engine.has_waiting and (windows.is_ready or self._engine.pacing.is_repeatable)
 
     def _add_next(self, windows: OneAhead[PreparedWindow]) -> bool:
         """False when there is no window left."""
@@ -107,8 +116,9 @@ class Answering:
         rows = []
         for output in outputs:
             queued = self._queued.pop(output.index)
-            rows.append(_result_row(queued.row, output, self._llm.tokenizer, self._default_model_name))
-            self._work_given_up += max(queued.work - _num_tokens(output), 0)
+            rows.append(self._result_row(queued.row, output))
+            num_tokens = len(output.outputs) * len(output.prompt_token_ids) + output.num_output_tokens
+            self._work_given_up += max(queued.work - num_tokens, 0)
         self._tally.answered(rows)
         self._engine.clock.mark("writing")
         self._observer.progress(self._progress())
@@ -123,31 +133,29 @@ class Answering:
             work_done=stats.num_prompt_tokens + stats.num_output_tokens + self._work_given_up,
             total_work=int(self._work / self._share_read),
             num_running=self._engine.scheduler.num_running,
+            correction=self._engine.pacing.correction,
             stats=stats,
         )
 
-
-def _result_row(
-    row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None, default_model_name: str
-) -> bytes:
-    return success_row(
-        row,
-        output,
-        created=int(time.time()),
-        model=default_model_name,
-        prompt_text=_prompt_text(row, output, tokenizer) if row.echo else None,
-        token_text=None if tokenizer is None else tokenizer.token_text,
-        token_bytes=None if tokenizer is None else tokenizer.token_bytes,
-    )
+    def _result_row(self, row: BatchRequest, output: FinishedRequest) -> bytes:
+        return success_row(
+            row,
+            output,
+            created=int(time.time()),
+            model=self._default_model_name,
+            prompt_text=_prompt_text(row, output, self._llm.tokenizer) if row.echo else None,
+            spelling=self._spelling,
+        )
 
 
-def _prompt_text(row: BatchRequest, output: RequestOutput, tokenizer: Tokenizer | None) -> str | None:
+def _spelling(tokenizer: Tokenizer | None) -> TokenSpelling:
+    if tokenizer is None:
+        return TokenSpelling(None, None)
+    return TokenSpelling(tokenizer.token_text, tokenizer.token_bytes)
+
+
+def _prompt_text(row: BatchRequest, output: FinishedRequest, tokenizer: Tokenizer | None) -> str | None:
     """As the row gives it, or what its token ids spell."""
     if isinstance(row.prompt, str) or tokenizer is None:
         return row.prompt if isinstance(row.prompt, str) else None
-    return tokenizer.decode(output.prompt_token_ids)
-
-
-def _num_tokens(output: RequestOutput) -> int:
-    """Prompt and output tokens of all choices."""
-    return sum(len(output.prompt_token_ids) + len(choice.token_ids) for choice in output.outputs)
+    return tokenizer.decode(output.prompt_token_ids.tolist())

@@ -69,6 +69,8 @@ class BatchJob:
             rows = require_rows(read_requests(source, job_key), self.input)
             tokenizer = Tokenizer.load(model_dir)
             with ResultWriter(self.output, resume=self.resume, job=self._row_ids(path, job_key)) as writer:
+                if writer.num_outdated:
+                    observer.warning(_outdated_text(writer.num_outdated, self.output))
                 tally = Tally(writer)
                 observer.phase("tokenizing")
                 stopped = threading.Event()
@@ -128,8 +130,16 @@ class BatchJob:
 def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
     """What besides its own line decides a row's answer: results of another model or seed are not resumed."""
     weights = "" if settings.weight_dtype == "auto" else f" {settings.weight_dtype} weights"
+    cache = "" if settings.kv_dtype == settings.dtype else f" {settings.kv_dtype_name} KV"
     runaways = " without runaways" if settings.stop_runaways else ""
-    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}{runaways}"
+    return f"{model_dir.resolve()} {settings.dtype} {settings.seed}{weights}{cache}{runaways}"
+
+
+def _outdated_text(count: int, output: str) -> str:
+    return (
+        f"{count:,} answer{'s' if count > 1 else ''} of an earlier run in {output} will be computed again: the row, "
+        "the model, its precision, --seed or --stop-runaways is another now"
+    )
 
 
 def _to_answer(rows: Iterable[BatchRequest | RowError], writer: ResultWriter) -> Iterator[BatchRequest | RowError]:

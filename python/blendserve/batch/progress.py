@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
-from blendserve._core import SchedulerStats
+from blendserve._core import SchedulerStats, TimeCorrection
 from blendserve.recording import RunReport
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ __all__ = ["JobObserver", "JobProgress", "JobSummary"]
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A moment of a running job: of the `num_requests` read so far, and of its work in tokens, prompt and possible
-    output, 0 once given up; `total_work` is estimated as far as the input is not read.
+    """A moment of a running job: of the `num_requests` rows read so far, and of its work in tokens, prompt and possible
+    output, 0 once given up; `total_work` is estimated as far as the input is not read. `num_running` counts sequences:
+    a row with `n` choices is up to n of them.
     """
 
     num_answered: int
@@ -25,6 +26,7 @@ class JobProgress:
     work_done: int
     total_work: int
     num_running: int
+    correction: TimeCorrection
     stats: SchedulerStats
 
 
@@ -62,6 +64,9 @@ class JobSummary:
     evicted_blocks: int
     dead_blocks: int
     steps: int
+    compute_correction: float
+    memory_correction: float
+    num_corrections: int
     sharing_ratio: float
     throughput_tok_s: float
     setup_s: float
@@ -93,6 +98,8 @@ class JobSummary:
         if engine is not None:
             stage_s = {**stage_s, **engine.clock.seconds}
         step_stage_s = {} if engine is None else engine.step_clock.seconds
+        pacing = None if engine is None else engine.pacing
+        correction = TimeCorrection() if pacing is None else pacing.correction
         recorder = None if engine is None else engine.recorder
         prompt_tokens, output_tokens = stats.num_prompt_tokens, stats.num_output_tokens
         return cls(
@@ -113,6 +120,9 @@ class JobSummary:
             evicted_blocks=stats.num_evicted_blocks,
             dead_blocks=stats.num_dead_blocks,
             steps=stats.num_steps,
+            compute_correction=correction.compute,
+            memory_correction=correction.memory,
+            num_corrections=0 if pacing is None else pacing.num_changes,
             sharing_ratio=stats.num_cached_tokens / prompt_tokens if prompt_tokens else 0.0,
             throughput_tok_s=(prompt_tokens + output_tokens) / run_s if engine is not None else 0.0,
             setup_s=setup_s,
@@ -120,5 +130,7 @@ class JobSummary:
             run_s=run_s,
             stage_s=stage_s,
             step_stage_s=step_stage_s,
-            report=None if recorder is None else recorder.report(stage_s=stage_s, step_stage_s=step_stage_s),
+            report=None
+            if recorder is None
+            else recorder.report(correction, stage_s=stage_s, step_stage_s=step_stage_s),
         )

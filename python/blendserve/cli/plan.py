@@ -15,6 +15,7 @@ from blendserve.cli.plan_outputs import PlanOutputs
 from blendserve.cli.plan_table import plan_table
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.cli.without_torch import without_torch
+from blendserve.config import kv_element_bytes
 from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.batch_input import RowError
@@ -68,6 +69,10 @@ def plan(
         float | None,
         typer.Option(metavar="N", help="Output tokens of a row that tells none, within its max_tokens [default: 256]."),
     ] = None,
+    kv_dtype: Annotated[
+        str,
+        typer.Option(help="What the KV cache keeps: auto (as the weights), float32, bfloat16, float16 or fp8_e4m3."),
+    ] = "auto",
     price_per_hour: Annotated[
         float | None, typer.Option(metavar="X", help="Price of all devices together, in any currency.")
     ] = None,
@@ -97,7 +102,7 @@ def plan(
         device = named_device(hardware, tp)
         job = PlanJob(
             input=input_path,
-            model=PlannedModel.resolve(model, tokenizer, element_bytes(device)),
+            model=PlannedModel.resolve(model, tokenizer, element_bytes(device), kv_element_bytes(kv_dtype)),
             device=device,
             mean_output=mean_output,
             split_budget=split_budget,

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from blendserve._core import TimeCorrection
+from blendserve.report.units import correction_text
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -90,7 +93,9 @@ class ProgressDisplay:
         stats = progress.stats
         num_tokens = stats.num_prompt_tokens + stats.num_output_tokens
         cached = stats.num_cached_tokens / stats.num_prompt_tokens if stats.num_prompt_tokens else 0.0
+        is_corrected = progress.correction != TimeCorrection()
+        paced = f", paced by {correction_text(progress.correction)}" if is_corrected else ""
         return (
-            f"{progress.num_answered}/{progress.num_requests} answered, {progress.num_running} running, "
-            f"{self._tokens_per_second(num_tokens)}, {cached:.0%} of prompts cached"
+            f"{progress.num_answered}/{progress.num_requests} rows answered, {progress.num_running} sequences running, "
+            f"{self._tokens_per_second(num_tokens)}, {cached:.0%} of prompts cached{paced}"
         )

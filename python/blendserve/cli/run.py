@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from blendserve._core import TimeCorrection
 from blendserve.cli.exit_status import FAILED_ROWS, exit_status
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.config import DEFAULT_WINDOW, EngineConfig
@@ -16,6 +17,7 @@ from blendserve.errors import UserError
 from blendserve.io.paths import check_side_outputs
 from blendserve.openmp import let_idle_threads_sleep
 from blendserve.report.run_page import run_page
+from blendserve.report.units import correction_text
 
 if TYPE_CHECKING:
     from blendserve.recording import RunReport
@@ -58,6 +60,9 @@ def run(
         int | None, typer.Option(metavar="N", help="Requests running at once, at most.")
     ] = None,
     kv_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the KV cache, such as 4GiB.")] = None,
+    kv_dtype: Annotated[
+        str, typer.Option(help="What the KV cache keeps: auto (as --dtype), float32, bfloat16, float16 or fp8_e4m3.")
+    ] = "auto",
     hardware: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +80,19 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the answers that OUT has from an earlier run.")
     ] = True,
+    deterministic_schedule: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic-schedule", help="Pace steps by --hardware alone, and not by what they turn out to take."
+        ),
+    ] = False,
+    schedule_log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.jsonl", help="Write what measured times change in the pace of the steps."),
+    ] = None,
+    replay_schedule: Annotated[
+        str | None, typer.Option(metavar="FILE.jsonl", help="Pace steps as in the run that wrote this --schedule-log.")
+    ] = None,
     window: Annotated[
         int, typer.Option(metavar="N", help="Rows read, planned and held in memory at a time.")
     ] = DEFAULT_WINDOW,
@@ -89,7 +107,8 @@ def run(
     """Answer every request of a file in the OpenAI Batch format."""
     console = Console(stderr=True)
     with exit_status(console, stopped=_STOPPED):
-        check_side_outputs({"metrics": metrics, "report": report}, input_path, output_path)
+        side_outputs = {"metrics": metrics, "report": report, "schedule log": schedule_log}
+        check_side_outputs(side_outputs, input_path, output_path)
         config = EngineConfig(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]
@@ -97,12 +116,16 @@ def run(
             weight_dtype=weight_dtype,  # type: ignore[arg-type]
             attention=attention,  # type: ignore[arg-type]
             kv_memory=kv_memory,
+            kv_dtype=kv_dtype,  # type: ignore[arg-type]
             max_batch_tokens=max_batch_tokens,
             max_batch_requests=max_batch_requests,
             seed=seed,
             async_scheduling=async_scheduling,
             stop_runaways=stop_runaways,
             hardware=hardware,
+            deterministic_schedule=deterministic_schedule,
+            schedule_log=schedule_log,
+            replay_schedule=replay_schedule,
         )
         let_idle_threads_sleep()
         try:
@@ -145,6 +168,8 @@ def _summary_text(figures: dict[str, Any], output_path: str) -> str:
     windows = f" and {figures['windows']} windows" if figures["windows"] > 1 else ""
     dead = f", {figures['dead_blocks']:,} blocks that nobody waits for" if figures["dead_blocks"] else ""
     runaways = f", {figures['runaways']} answers ended as they repeated themselves" if figures["runaways"] else ""
+    correction = correction_text(TimeCorrection(figures["compute_correction"], figures["memory_correction"]))
+    paced = f", paced by {correction}" if figures["num_corrections"] else ""
     rows = {
         "rows": f"{figures['num_answered']} answered{duplicates}, {figures['num_failed']} failed{kept}",
         "prompt tokens": f"{figures['prompt_tokens']:,}, {figures['sharing_ratio']:.1%} of them from the prefix cache",
@@ -152,7 +177,7 @@ def _summary_text(figures: dict[str, Any], output_path: str) -> str:
         f"{figures['evicted_blocks']:,} blocks evicted{dead}",
         "output tokens": f"{figures['output_tokens']:,}{runaways}",
         "throughput": f"{figures['throughput_tok_s']:,.0f} tokens/s (input and output)",
-        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps{windows}, "
+        "time": f"{figures['run_s']:.1f} s in {figures['steps']:,} steps{windows}{paced}, "
         f"after {figures['setup_s']:.1f} s of set-up{planning}",
         "preemptions": f"{figures['preemptions']}, {figures['recomputed_tokens']:,} tokens computed again",
         "results": "stdout" if output_path == "-" else output_path,

@@ -16,6 +16,7 @@ from blendserve.cli.exit_status import exit_status
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.cli.simulation_table import print_simulation
 from blendserve.cli.without_torch import without_torch
+from blendserve.config import kv_element_bytes
 from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.paths import STANDARD_STREAM, check_new_file
@@ -60,7 +61,8 @@ def simulate(
         typer.Option(
             "--execution",
             metavar="NAME",
-            help="How a step runs: overlapped, sequential, or both [default: overlapped].",
+            help="How a step runs: overlapped, sequential, or both "
+            "[default: sequential on a profiled device, else overlapped].",
         ),
     ] = None,
     lengths: Annotated[
@@ -86,6 +88,10 @@ def simulate(
         str | None,
         typer.Option(metavar="SIZE", help="KV cache of a replica, such as 40GB [default: what the device has left]."),
     ] = None,
+    kv_dtype: Annotated[
+        str,
+        typer.Option(help="What the KV cache keeps: auto (as the weights), float32, bfloat16, float16 or fp8_e4m3."),
+    ] = "auto",
     count_scheduling: Annotated[
         bool, typer.Option("--count-scheduling", help="Add the scheduler's CPU time, as measured here, to every step.")
     ] = False,
@@ -99,7 +105,7 @@ def simulate(
     with exit_status(console, stopped="stopped before the simulation was complete"):
         _check_outputs(json, report, traces)
         device = named_device(hardware, tp)
-        planned = PlannedModel.resolve(model, None, element_bytes(device))
+        planned = PlannedModel.resolve(model, None, element_bytes(device), kv_element_bytes(kv_dtype))
         with ProgressDisplay(console) as display:
             display.phase("reading")
             with without_torch():
@@ -134,9 +140,9 @@ def _schedules(chosen: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _executions(chosen: list[str] | None) -> list[str]:
+def _executions(chosen: list[str] | None) -> list[str] | None:
     if not chosen:
-        return [EXECUTIONS[0]]
+        return None
     names = [name for choice in chosen for name in (EXECUTIONS if choice == "both" else (choice,))]
     return list(dict.fromkeys(names))
 

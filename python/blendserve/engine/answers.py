@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,10 @@ class Answers:
             self._logprobs[request_id] = []
 
     def accept(
-        self, request_ids: NDArray[np.int32], sampled: SampledTokens, ended_by_token: NDArray[np.int32]
+        self, request_ids: NDArray[np.int32], sampled: SampledTokens, ended_by_token: Callable[[int], bool]
     ) -> list[int]:
-        """Take one step's tokens, one for each of `request_ids` [M]; `ended_by_token` are the requests whose token was
-        a stop token. Returns the requests in which a stop string is complete now.
+        """Take one step's tokens, one for each of `request_ids` [M]; `ended_by_token` says of a request whether its
+        token was a stop token. Returns the requests in which a stop string is complete now.
         """
         if (asked := sampled.logprobs) is not None:
             logprobs = token_logprobs(sampled.token_ids[asked.rows], asked.columns, asked.num_top)
@@ -46,10 +46,11 @@ class Answers:
         if not self._stop_checkers:
             return []
         watched = np.isin(request_ids, np.fromiter(self._stop_checkers, np.int32, len(self._stop_checkers)))
-        watched &= ~np.isin(request_ids, ended_by_token)
         matched = []
         for row in np.flatnonzero(watched).tolist():
             request_id = int(request_ids[row])
+            if ended_by_token(request_id):
+                continue
             match = self._stop_checkers[request_id].append([int(sampled.token_ids[row])])
             if match is not None:
                 self._stop_matches[request_id] = match
@@ -57,26 +58,25 @@ class Answers:
         return matched
 
     def finish(
-        self, request_id: int, params: SamplingParams, choice: int, token_ids: NDArray[np.int32], reason: str | None
+        self, request_id: int, params: SamplingParams, choice: int, token_ids: tuple[int, ...], reason: str
     ) -> CompletionOutput:
         """The answer of a request that ended for the scheduler's `reason`: stop_token, length, or stopped, by a stop
         string or as a runaway.
         """
-        tokens = tuple(token_ids.tolist())
         match = self._stop_matches.pop(request_id, None)
         logprobs = self._logprobs.pop(request_id, None)
         self._stop_checkers.pop(request_id, None)
         ended_by_token = match is None and reason == "stop_token"
         text = None
         if self._decode is not None:
-            text = final_text(self._decode, tokens, stop_token_at_end=ended_by_token, stop_match=match)
+            text = final_text(self._decode, token_ids, stop_token_at_end=ended_by_token, stop_match=match)
         stop_reason: str | int | None = match.stop if match is not None else None
-        if ended_by_token and tokens[-1] in params.stop_token_ids:
-            stop_reason = tokens[-1]
+        if ended_by_token and token_ids[-1] in params.stop_token_ids:
+            stop_reason = token_ids[-1]
         return CompletionOutput(
             index=choice,
             text=text,
-            token_ids=tokens,
+            token_ids=token_ids,
             finish_reason=_finish_reason(reason, has_match=match is not None),
             stop_reason=stop_reason,
             logprobs=None if logprobs is None else tuple(logprobs),
@@ -89,7 +89,7 @@ class Answers:
         self._logprobs.pop(request_id, None)
 
 
-def _finish_reason(reason: str | None, *, has_match: bool) -> FinishReason:
+def _finish_reason(reason: str, *, has_match: bool) -> FinishReason:
     if has_match or reason == "stop_token":
         return "stop"
     return "repetition" if reason == "stopped" else "length"

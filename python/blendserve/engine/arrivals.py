@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.engine.engine_request import EngineRequest
 from blendserve.random_keys import stream_key
 from blendserve.sampling_params import SamplingParams
 
@@ -41,13 +41,12 @@ class Arrivals:
     is_hinted: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, requests: Sequence[EngineRequest], limits: RequestLimits) -> Arrivals:
-        """Raises `RequestError` for a request that can't be answered."""
+    def of(cls, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Arrivals:
+        """`max_new_tokens`: what each request may generate."""
         params = {id(request.params): request.params for request in requests}
         places = {each: place for place, each in enumerate(params)}
         num_choices = np.array([request.params.n for request in requests], dtype=np.int64)
         prompts = [request.prompt_token_ids for request in requests for _ in range(request.params.n)]
-        max_new_tokens = [limits.max_new_tokens(request) for request in requests]
         told = [_told_length(request, limit) for request, limit in zip(requests, max_new_tokens, strict=True)]
         return cls(
             tokens=np.concatenate([np.empty(0, np.int32), *prompts]).astype(np.int32, copy=False),

@@ -12,13 +12,15 @@ from blendserve._core import SchedulerStats, StepPlan, StepScheduler
 from blendserve.engine.answers import Answers, token_logprobs
 from blendserve.engine.arrivals import num_logprobs
 from blendserve.engine.engine_request import EngineRequest, RequestLimits
-from blendserve.engine.job_planner import JobPlanner
+from blendserve.engine.pacing import Pacing
 from blendserve.engine.repetitions import RUNAWAY_TOKENS, RepetitionWatch
 from blendserve.engine.schedulers import Schedulers
 from blendserve.engine.step_executor import StepExecutor
 from blendserve.engine.window import Window, WindowMaker
+from blendserve.engine.window_planner import WindowPlanner
 from blendserve.engine.window_queue import QueuedWindow, WindowQueue
-from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.errors import RequestError
+from blendserve.outputs import CompletionOutput, FinishedRequest, TokenLogprob
 from blendserve.recording import RunRecorder, StageClock
 from blendserve.resources import ResolvedConfig
 from blendserve.runner import LogitEdits, ModelRunner, PromptScores, SampledTokens, Sampler, SamplingTable
@@ -32,7 +34,7 @@ _NOBODY: NDArray[np.int32] = np.empty(0, np.int32)
 
 
 @dataclass(slots=True)
-class _Job:
+class _ActiveRequest:
     """A request and its `n` choices, which are the scheduler's requests first_id, first_id + 1, ...
 
     Its answer is that of all requests in `indices`, copied for all but the first.
@@ -53,8 +55,9 @@ class Engine:
     planned schedules need, a window that finds the engine idle follows its plan, and has a scheduler of its own, which
     goes on with what is cached; one that comes while another runs waits until that has ended, unless a step has room
     for all of it: then it needs no plan. One thread at a time may use an engine, but any may make windows and add them.
-    `clock` has where the time of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one
-    is set, is told of every step.
+    `pacing` is told what every step takes, and corrects by it what later ones are paced by. `clock` has where the time
+    of its steps went, `step_clock` that of the thread that runs them; a `recorder`, if one is set, is told of every
+    step.
     """
 
     def __init__(
@@ -63,14 +66,15 @@ class Engine:
         config: ResolvedConfig,
         eos_token_ids: Sequence[int],
         decode: Decode | None,
-        planner: JobPlanner | None = None,
+        planner: WindowPlanner | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         self._runner = runner
         self._config = config
         self._limits = RequestLimits.of(
             runner.model_config, kv_capacity=config.kv_capacity, has_tokenizer=decode is not None
         )
-        self._maker = WindowMaker(self._limits, tuple(eos_token_ids), config.seed, planner)
+        self._maker = WindowMaker(tuple(eos_token_ids), config.seed, planner)
         self._windows = WindowQueue()
         self._num_windows = 0
         self._num_duplicates = 0
@@ -82,12 +86,13 @@ class Engine:
         self._answers = Answers(decode)
         self._repetitions = RepetitionWatch()
         self._num_runaways = 0
-        self._jobs: dict[int, _Job] = {}  # by scheduler request id; the choices of a request share one
+        self._active: dict[int, _ActiveRequest] = {}  # by scheduler request id; the choices of a request share one
         self._executor = StepExecutor(in_background=config.async_scheduling)
         self._ended = _NOBODY  # since the step in flight was planned
-        self._settled: list[RequestOutput] = []  # finished in a step that was waited for between two calls of step()
+        self._settled: list[FinishedRequest] = []  # finished in a step that was waited for between two calls of step()
         self.clock = StageClock()
         self.step_clock = StageClock()
+        self.pacing = pacing or Pacing()
         self.recorder: RunRecorder | None = None
 
     @property
@@ -128,26 +133,31 @@ class Engine:
         """Whether there is work that has not started yet: another window would only wait behind it."""
         return len(self._windows) > 0 or self._num_waiting > 0
 
-    def make_window(self, requests: Sequence[EngineRequest]) -> Window:
-        """Requests as a window to add. Any thread may make one.
-
-        Raises:
-            RequestError: one of them can't be answered.
-        """
-        return self._maker.make(requests)
+    def make_window(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Window:
+        """Requests as a window to add, with what `limits` allow each to generate. Any thread may make one."""
+        return self._maker.make(requests, max_new_tokens)
 
     def add_window(self, window: Window, *, priority: float = 0, deadline: float | None = None) -> range:
-        """Queue a window; returns the indices by which its requests' `RequestOutput`s are known. Any thread may add.
+        """Queue a window; returns the indices by which its requests are known when they finish. Any thread may add.
 
         Windows start by priority, the highest first, then by deadline, the earliest first, then as they come.
         """
         return self._windows.put(window, priority=priority, deadline=deadline)
 
     def add(self, requests: Sequence[EngineRequest]) -> range:
-        """`make_window` and `add_window`."""
-        return self.add_window(self.make_window(requests))
+        """`make_window` and `add_window`.
 
-    def step(self) -> list[RequestOutput] | None:
+        Raises:
+            RequestError: one of them can't be answered.
+        """
+        max_new_tokens = []
+        for outcome in self._limits.max_new_tokens(requests):
+            if isinstance(outcome, RequestError):
+                raise outcome
+            max_new_tokens.append(outcome)
+        return self.add_window(self.make_window(requests, max_new_tokens))
+
+    def step(self) -> list[FinishedRequest] | None:
         """Run one step. Returns the requests that finished in it, or None when there is nothing left to run.
 
         If the model fails, the error is raised and every request of the step waits to be run again.
@@ -183,12 +193,14 @@ class Engine:
     def _finish_step(self, plan: StepPlan) -> tuple[NDArray[np.int32], SampledTokens, NDArray[np.int32]]:
         """The requests that got a token, these tokens, and the requests that finished."""
         try:
-            sampled = self._executor.result()
+            sampled, seconds = self._executor.result()
         except BaseException:
             self.scheduler.abort_step(plan)
             raise
         self.clock.mark("step")
         finished = self.scheduler.update(plan, sampled.token_ids)
+        if self.pacing.stepped(plan, seconds):
+            self._schedulers.correct_times(self.pacing.correction)
         if self.recorder is not None:
             self.recorder.stepped(self.scheduler, plan)
         sample_ids = plan.sample_ids
@@ -200,11 +212,8 @@ class Engine:
 
     def _answer(
         self, sample_ids: NDArray[np.int32], sampled: SampledTokens, finished: NDArray[np.int32]
-    ) -> list[RequestOutput]:
-        ended_by_token = np.array(
-            [id_ for id_ in finished.tolist() if self.scheduler.finish_reason(id_) == "stop_token"], dtype=np.int32
-        )
-        matched = self._answers.accept(sample_ids, sampled, ended_by_token)
+    ) -> list[FinishedRequest]:
+        matched = self._answers.accept(sample_ids, sampled, self._ended_by_token)
         ended = _with(finished, matched)
         runaways = self._repetitions.accept(sample_ids, ended, self.scheduler.output_tokens)
         self._num_runaways += len(runaways)
@@ -213,13 +222,16 @@ class Engine:
         self._ended = _with(ended, runaways)
         return self._collect(self._ended)
 
+    def _ended_by_token(self, request_id: int) -> bool:
+        return self.scheduler.finish_reason(request_id) == "stop_token"
+
     def _settle(self) -> None:
         """Wait for the step that runs in the background."""
         plan = self._executor.plan
         if plan is not None:
             self._settled += self._answer(*self._finish_step(plan))
 
-    def _take_settled(self) -> list[RequestOutput]:
+    def _take_settled(self) -> list[FinishedRequest]:
         settled, self._settled = self._settled, []
         return settled
 
@@ -255,7 +267,7 @@ class Engine:
             arrivals.column(lambda params: num_logprobs(params.prompt_logprobs), np.int32),
         )
         for request, group in zip(window.requests, window.groups, strict=True):
-            self._begin(_Job([queued.indices[place] for place in group], request, first_id))
+            self._begin(_ActiveRequest([queued.indices[place] for place in group], request, first_id))
             first_id += request.params.n
         if self.recorder is not None:
             self.recorder.arrived(arrivals.tokens, arrivals.offsets, first_id=first_id - arrivals.num_rows)
@@ -285,10 +297,10 @@ class Engine:
         cancelled = set(indices)
         self._settled = [output for output in self._settled if output.index not in cancelled]
         self._windows.cancel(cancelled)
-        for request_id, job in list(self._jobs.items()):
-            if not cancelled.isdisjoint(job.indices):
-                job.indices = [index for index in job.indices if index not in cancelled]
-            if not job.indices:
+        for request_id, active in list(self._active.items()):
+            if not cancelled.isdisjoint(active.indices):
+                active.indices = [index for index in active.indices if index not in cancelled]
+            if not active.indices:
                 self._drop(request_id)
 
     def _drop(self, request_id: int) -> None:
@@ -296,56 +308,54 @@ class Engine:
         self.scheduler.forget(request_id)
         self._answers.drop(request_id)
         self._repetitions.finish(request_id)
-        self._prompt_scores.finish(self._jobs.pop(request_id).first_id)
+        self._prompt_scores.finish(self._active.pop(request_id).first_id)
         self._sampling.edit(request_id, None)
 
-    def _begin(self, job: _Job) -> None:
-        prompt, params = job.request.prompt_token_ids, job.request.params
-        for request_id in range(job.first_id, job.first_id + params.n):
-            self._jobs[request_id] = job
+    def _begin(self, active: _ActiveRequest) -> None:
+        prompt, params = active.request.prompt_token_ids, active.request.params
+        for request_id in range(active.first_id, active.first_id + params.n):
+            self._active[request_id] = active
             self._answers.begin(request_id, params)
             self._repetitions.begin(request_id, self._repetition_limit(params), params.min_tokens)
             if params.edits_logits:
                 self._sampling.edit(request_id, LogitEdits.of(params, prompt, self._maker.end_ids(params)))
         if params.prompt_logprobs is not None:
-            self._prompt_scores.begin(job.first_id, len(prompt), params.prompt_logprobs)
+            self._prompt_scores.begin(active.first_id, len(prompt), params.prompt_logprobs)
 
     def _repetition_limit(self, params: SamplingParams) -> int:
         if params.max_repeated_tokens is not None:
             return params.max_repeated_tokens
         return RUNAWAY_TOKENS if self._config.stop_runaways else 0
 
-    def _collect(self, finished: NDArray[np.int32]) -> list[RequestOutput]:
+    def _collect(self, finished: NDArray[np.int32]) -> list[FinishedRequest]:
         outputs = []
-        for request_id in finished.tolist():
-            job = self._jobs.pop(request_id)
-            choice = request_id - job.first_id
-            reason = self.scheduler.finish_reason(request_id)
-            token_ids = self.scheduler.output_tokens(request_id)
+        answers = self.scheduler.take_answers(finished)
+        for request_id, (token_ids, reason) in zip(finished.tolist(), answers, strict=True):
+            active = self._active.pop(request_id)
+            params, choice = active.request.params, request_id - active.first_id
             if self.recorder is not None:
                 self.recorder.finished(request_id, len(token_ids))
-            job.choices[choice] = self._answers.finish(request_id, job.request.params, choice, token_ids, reason)
+            active.choices[choice] = self._answers.finish(request_id, params, choice, token_ids, reason)
             self._repetitions.finish(request_id)
-            self.scheduler.forget(request_id)
-            if job.request.params.edits_logits:
+            if request_id in self._sampling.edits:
                 self._sampling.edit(request_id, None)
-            if len(job.choices) == job.request.params.n:
-                output = self._output(job)
-                outputs += [output, *(output.copied_to(index) for index in job.indices[1:])]
+            if len(active.choices) == params.n:
+                output = self._output(active)
+                outputs += [output, *(output.copied_to(index) for index in active.indices[1:])]
         return outputs
 
-    def _output(self, job: _Job) -> RequestOutput:
-        return RequestOutput(
-            index=job.indices[0],
-            prompt_token_ids=tuple(job.request.prompt_token_ids.tolist()),
-            outputs=tuple([job.choices[choice] for choice in range(job.request.params.n)]),
-            num_cached_tokens=self.scheduler.num_cached_tokens(job.first_id),
-            prompt_logprobs=self._prompt_logprobs(job),
+    def _output(self, active: _ActiveRequest) -> FinishedRequest:
+        return FinishedRequest(
+            index=active.indices[0],
+            prompt_token_ids=active.request.prompt_token_ids,
+            outputs=tuple([active.choices[choice] for choice in range(active.request.params.n)]),
+            num_cached_tokens=self.scheduler.num_cached_tokens(active.first_id),
+            prompt_logprobs=self._prompt_logprobs(active),
         )
 
-    def _prompt_logprobs(self, job: _Job) -> tuple[TokenLogprob | None, ...] | None:
-        scores = self._prompt_scores.finish(job.first_id)
-        return None if scores is None else (None, *token_logprobs(job.request.prompt_token_ids[1:], scores))
+    def _prompt_logprobs(self, active: _ActiveRequest) -> tuple[TokenLogprob | None, ...] | None:
+        scores = self._prompt_scores.finish(active.first_id)
+        return None if scores is None else (None, *token_logprobs(active.request.prompt_token_ids[1:], scores))
 
 
 def _with(ids: NDArray[np.int32], more: list[int]) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ from blendserve.sampling_params import SamplingParams
 
 __all__ = ["EngineRequest", "RequestLimits"]
 
+_NO_TOKENS: NDArray[np.int32] = np.empty(0, np.int32)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class EngineRequest:
     """`prompt_token_ids` int32 [p]. `name` keys its random numbers, together with the job's seed (its custom_id).
     `expected_output_tokens` is a hint for the plan, never a limit.
@@ -40,16 +43,27 @@ class RequestLimits:
     def of(cls, model: ModelShape, *, kv_capacity: int, has_tokenizer: bool) -> RequestLimits:
         return cls(model.max_position_embeddings, kv_capacity, model.vocab_size, has_tokenizer)
 
-    def max_new_tokens(self, request: EngineRequest) -> int:
-        """How many tokens the request may generate: `max_tokens`, and never more than the context has room for.
-
-        Raises:
-            RequestError: the request can't be answered; the message says what to change.
+    def max_new_tokens(self, requests: Sequence[EngineRequest]) -> list[int | RequestError]:
+        """How many tokens each request may generate: `max_tokens`, and never more than the context has room for. Of one
+        that can't be answered the error, whose message says what to change.
         """
+        are_known = self._has(np.concatenate([_NO_TOKENS, *(request.prompt_token_ids for request in requests)]))
+        outcomes: list[int | RequestError] = []
+        for request in requests:
+            try:
+                if not are_known:
+                    self._check_ids("prompt", request.prompt_token_ids)
+                outcomes.append(self._max_new_tokens(request))
+            except RequestError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _max_new_tokens(self, request: EngineRequest) -> int:
+        """Of a request whose prompt has tokens of the vocabulary only."""
         prompt_len = len(request.prompt_token_ids)
         if prompt_len == 0:
             raise RequestError("the prompt is empty; give it at least one token", code="invalid_request")
-        self._check_vocabulary(request)
+        self._check_params(request.params)
         wanted = request.params.max_tokens
         room = context_room(prompt_len, self.context_len, wanted)
         if wanted is None:
@@ -70,9 +84,7 @@ class RequestLimits:
             )
         return max_new_tokens
 
-    def _check_vocabulary(self, request: EngineRequest) -> None:
-        params = request.params
-        self._check_ids("prompt", request.prompt_token_ids)
+    def _check_params(self, params: SamplingParams) -> None:
         if params.stop_token_ids:
             self._check_ids("stop_token_ids", np.array(params.stop_token_ids, dtype=np.int32))
         if params.logit_bias:
@@ -85,8 +97,7 @@ class RequestLimits:
             )
 
     def _check_ids(self, name: str, ids: NDArray[np.int32]) -> None:
-        """`ids` has at least one."""
-        if ids.view(np.uint32).max() < self.vocab_size:  # in which one below 0 is large
+        if self._has(ids):
             return
         out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
         raise RequestError(
@@ -95,3 +106,7 @@ class RequestLimits:
             code="token_id_out_of_range",
             param=name,
         )
+
+    def _has(self, ids: NDArray[np.int32]) -> bool:
+        """Whether all of them are of the vocabulary: below 0 they are large as unsigned ones."""
+        return bool(ids.view(np.uint32).max(initial=0) < self.vocab_size)

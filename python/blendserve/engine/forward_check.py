@@ -20,15 +20,16 @@ _NUM_OUTPUTS = 3
 _PROMPT_LEN = 13
 _STEP_TOKENS = 8  # the prompt takes two chunks
 
-# Of the logits' size, each row's mean taken off, by the dtype that rounds most: of weights or of activations. With int8
-# it is that of a text: random tokens take a model where small causes have large effects.
-_TOLERANCES = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05, "int8": 0.2}
+# Of the logits' size, each row's mean taken off, by the dtype that rounds most: of weights, activations or KV cache.
+# With 8 bits it is that of a text: random tokens take a model where small causes have large effects.
+_TOLERANCES = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05, "int8": 0.2, "fp8_e4m3": 0.2}
+_8_BIT = {"int8", "fp8_e4m3"}
 
 
 def check_forward(runner: ModelRunner, config: ResolvedConfig, text: Sequence[int] = ()) -> None:
     """Before the first request: uses blocks of the KV cache. A cache too small for the probe leaves nothing to check.
 
-    text: tokens of some text; without it random ones are the probe, whose logits only have to be finite with int8.
+    text: tokens of some text; without it random ones are the probe, whose logits only have to be finite with 8 bits.
 
     Raises:
         UserError: the logits are not finite, or not those of the reference.
@@ -45,8 +46,8 @@ def check_forward(runner: ModelRunner, config: ResolvedConfig, text: Sequence[in
             f"self-check: the model's logits are not finite in {_name(config.dtype)}: every answer would be nonsense; "
             "choose --dtype bfloat16 or float32 if it is another, else the weights are broken"
         )
-    dtypes = {_name(config.dtype), config.weight_dtype} - {"auto"}
-    if "int8" in dtypes and not text:
+    dtypes = {_name(config.dtype), config.weight_dtype, config.kv_dtype_name} - {"auto"}
+    if dtypes & _8_BIT and not text:
         return
     sequence = np.concatenate([prompt, tokens[:-1]])
     expected = reference_logits(runner.model.reference(), sequence, config.device)[len(prompt) - 1 :]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from blendserve._core import CostModel
-from blendserve.engine.job_planner import engine_specs
 from blendserve.engine.schedulers import EXECUTION
+from blendserve.engine.window_planner import engine_specs
 from blendserve.models import ModelShape
 from blendserve.recording import RunRecorder
 from blendserve.resources import ResolvedConfig
@@ -23,6 +23,7 @@ def run_recorder(model_dir: Path, shape: ModelShape, config: ResolvedConfig) -> 
         settings={
             "schedule": config.schedule,
             "dtype": str(config.dtype).removeprefix("torch."),
+            "kv_dtype": config.kv_dtype_name,
             "max_batch_tokens": config.max_batch_tokens,
             "seed": config.seed,
         },

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from blendserve.engine.engine import Engine
 from blendserve.engine.window import Window
-from blendserve.outputs import RequestOutput
+from blendserve.outputs import FinishedRequest
 
 __all__ = ["SharedEngine"]
 
@@ -20,7 +20,7 @@ class SharedEngine:
         self._changed = threading.Condition()
         self._is_driven = False
         self._wanted: set[int] = set()  # not finished
-        self._finished: dict[int, RequestOutput] = {}  # not taken yet, by index
+        self._finished: dict[int, FinishedRequest] = {}  # not taken yet, by index
         self._cancelled: set[int] = set()  # that the engine has yet to be told of
 
     def add(self, window: Window, *, priority: float = 0, deadline: float | None = None) -> range:
@@ -34,7 +34,7 @@ class SharedEngine:
         with self._changed:
             return self._wanted.isdisjoint(indices)
 
-    def take_finished(self, indices: set[int]) -> list[RequestOutput]:
+    def take_finished(self, indices: set[int]) -> list[FinishedRequest]:
         """Of `indices`, what has finished, once at least one has; nothing if none of them is wanted any more."""
         is_over = False
         while True:
@@ -50,7 +50,7 @@ class SharedEngine:
                 self._is_driven = True
             is_over = not self._drive(self._engine.step)
 
-    def cancel(self, indices: Iterable[int]) -> list[RequestOutput]:
+    def cancel(self, indices: Iterable[int]) -> list[FinishedRequest]:
         """Give up what has not finished. Returns what has, and was not taken."""
         with self._changed:
             unfinished = self._wanted.intersection(indices)
@@ -64,14 +64,14 @@ class SharedEngine:
         with self._changed:
             return self._pop_finished(set(indices))
 
-    def _pop_finished(self, indices: set[int]) -> list[RequestOutput]:
+    def _pop_finished(self, indices: set[int]) -> list[FinishedRequest]:
         return [self._finished.pop(index) for index in sorted(indices & self._finished.keys())]
 
-    def _drive(self, run: Callable[[], list[RequestOutput] | None]) -> bool:
+    def _drive(self, run: Callable[[], list[FinishedRequest] | None]) -> bool:
         """Tell the engine what is cancelled, and `run` it: without the lock, for either may wait for a step. False when
         there was nothing left to run.
         """
-        outputs: list[RequestOutput] | None = None
+        outputs: list[FinishedRequest] | None = None
         try:
             self._tell_engine()
             outputs = run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +19,7 @@ class StepExecutor:
     def __init__(self, *, in_background: bool) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="blendserve-steps") if in_background else None
         self._plan: StepPlan | None = None
-        self._sample: Callable[[], SampledTokens] | None = None
+        self._result: Callable[[], tuple[SampledTokens, float]] | None = None
 
     @property
     def plan(self) -> StepPlan | None:
@@ -27,10 +28,18 @@ class StepExecutor:
 
     def start(self, plan: StepPlan, run: Callable[[StepPlan], SampledTokens]) -> None:
         self._plan = plan
-        self._sample = partial(run, plan) if self._thread is None else self._thread.submit(run, plan).result
+        self._result = (
+            partial(_timed, run, plan) if self._thread is None else self._thread.submit(_timed, run, plan).result
+        )
 
-    def result(self) -> SampledTokens:
-        """What the step that was started sampled; raises what the model raised."""
-        assert self._sample is not None
+    def result(self) -> tuple[SampledTokens, float]:
+        """What the step that was started sampled, and the seconds that it ran; raises what the model raised."""
+        assert self._result is not None
         self._plan = None
-        return self._sample()
+        return self._result()
+
+
+def _timed(run: Callable[[StepPlan], SampledTokens], plan: StepPlan) -> tuple[SampledTokens, float]:
+    started = time.perf_counter()
+    sampled = run(plan)
+    return sampled, time.perf_counter() - started

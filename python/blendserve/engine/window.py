@@ -10,9 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from blendserve.engine.arrivals import Arrivals
-from blendserve.engine.engine_request import EngineRequest, RequestLimits
+from blendserve.engine.engine_request import EngineRequest
 from blendserve.engine.equal_requests import group_equal
-from blendserve.engine.job_planner import JobPlanner, PlannedJob
+from blendserve.engine.window_planner import WindowPlan, WindowPlanner
 from blendserve.sampling_params import SamplingParams
 
 __all__ = ["Window", "WindowMaker"]
@@ -33,7 +33,7 @@ class Window:
     groups: Sequence[Sequence[int]]
     arrivals: Arrivals
     sampling: dict[str, NDArray[Any]]
-    plan: PlannedJob | None
+    plan: WindowPlan | None
     planning_s: float
 
     @property
@@ -45,16 +45,15 @@ class Window:
 class WindowMaker:
     """Makes windows for one engine, in any thread. `planner` is None under a schedule that follows no plan."""
 
-    limits: RequestLimits
     eos_token_ids: tuple[int, ...]
     seed: int
-    planner: JobPlanner | None
+    planner: WindowPlanner | None
 
-    def make(self, requests: Sequence[EngineRequest]) -> Window:
-        """Raises `RequestError` for a request that can't be answered."""
+    def make(self, requests: Sequence[EngineRequest], max_new_tokens: Sequence[int]) -> Window:
+        """`max_new_tokens`: what each request may generate."""
         groups = group_equal(requests)
         computed = [requests[group[0]] for group in groups]
-        arrivals = Arrivals.of(computed, self.limits)
+        arrivals = Arrivals.of(computed, [max_new_tokens[group[0]] for group in groups])
         started = time.perf_counter()
         plan = None if self.planner is None or not computed else self.planner.plan(arrivals)
         return Window(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,34 +9,32 @@ import orjson
 from blendserve.io.batch_input import BatchRequest, RowError
 from blendserve.io.body_fields import CHAT_URL
 from blendserve.io.choice_logprobs import NO_PROMPT, EchoedPrompt, TokenSpelling, chat_logprobs, completion_logprobs
-from blendserve.outputs import CompletionOutput, RequestOutput
+from blendserve.outputs import CompletionOutput, FinishedRequest
 
 __all__ = ["error_row", "success_row"]
 
 
 def success_row(
     request: BatchRequest,
-    output: RequestOutput,
+    output: FinishedRequest,
     *,
     created: int,
     model: str,
     prompt_text: str | None = None,
-    token_text: Callable[[int], str] | None,
-    token_bytes: Callable[[int], bytes] | None,
+    spelling: TokenSpelling,
 ) -> bytes:
     """The row of an answered request, its line end included.
 
     created: Unix time in seconds.
     model: the name to report where the request gives none.
     prompt_text: what a request with `echo` is shown of its prompt; None for a model without a tokenizer.
-    token_text, token_bytes: spelling of one token for log-probs; None for a model without a tokenizer, whose texts are
-        null and whose choices carry `token_ids` instead.
+    spelling: of tokens in log-probs; a model without a tokenizer has none, its texts are null and its choices carry
+        `token_ids` instead.
     """
-    spelling = TokenSpelling(token_text, token_bytes)
     chat = request.url == CHAT_URL
     prompt = NO_PROMPT
     if request.echo:
-        prompt = EchoedPrompt(prompt_text, output.prompt_token_ids, output.prompt_logprobs)
+        prompt = EchoedPrompt(prompt_text, tuple(output.prompt_token_ids.tolist()), output.prompt_logprobs)
     unique = request.row_id.removeprefix("batch_req_")
     body = {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{unique}",
@@ -78,9 +75,9 @@ def _choice(choice: CompletionOutput, answer: dict[str, Any], token_ids: tuple[i
     return {"index": choice.index, **answer, "finish_reason": choice.finish_reason}
 
 
-def _usage(output: RequestOutput) -> dict[str, Any]:
+def _usage(output: FinishedRequest) -> dict[str, Any]:
     prompt_tokens = len(output.prompt_token_ids)
-    completion_tokens = sum(len(choice.token_ids) for choice in output.outputs)
+    completion_tokens = output.num_output_tokens
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

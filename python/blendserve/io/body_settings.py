@@ -33,8 +33,8 @@ class BodySettings:
 
 def read_settings(body: JsonObject, url: Url) -> BodySettings:
     """Raises `RequestError` for the first field that can't be used; the prompt's own is not looked at."""
-    prompt_field = _PROMPT_FIELD[url]
-    settings = {name: value for name, value in body.fields.items() if name != prompt_field}
+    settings = dict(body.fields)
+    settings.pop(_PROMPT_FIELD[url], None)
     return _settings_of(body.path, orjson.dumps(settings), url)
 
 

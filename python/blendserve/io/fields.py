@@ -60,7 +60,7 @@ def token_ids(path: str, values: list[Any]) -> NDArray[np.int32]:
     raise refused(f"{path}[{bad}]", values[bad], f"a token id, an integer between 0 and {MAX_INT32}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JsonObject:
     """Reads the fields of one JSON object; a field that is absent or null reads as None.
 

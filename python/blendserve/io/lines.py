@@ -18,7 +18,7 @@ _SKIP_BYTES = 1024 * 1024
 _ROW_ID_BYTES = 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """One line that is not blank.
 

@@ -18,6 +18,8 @@ __all__ = ["STANDARD_STREAM", "check_new_file", "check_paths", "check_side_outpu
 STANDARD_STREAM = "-"
 
 _COPY_BYTES = 1024 * 1024
+# How compressed files begin -> what decompresses them.
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 
 
 @contextmanager
@@ -45,16 +47,26 @@ def _open_file(path: str) -> BinaryIO:
 def input_file(path: str) -> Iterator[Path]:
     """The input as a file that can be read more than once: standard input or a pipe is copied to a temporary one.
 
-    Raises `UserError` if it cannot be read.
+    Raises `UserError` if it cannot be read, or is compressed.
     """
     with open_input(path) as source:
         if path != STANDARD_STREAM and Path(path).is_file():
+            _refuse_compressed(path, Path(path))
             yield Path(path)
             return
         with NamedTemporaryFile(prefix="blendserve-input-") as copy:
             shutil.copyfileobj(source, copy, _COPY_BYTES)
             copy.flush()
+            _refuse_compressed(path, Path(copy.name))
             yield Path(copy.name)
+
+
+def _refuse_compressed(shown_path: str, path: Path) -> None:
+    with path.open("rb") as source:
+        start = source.read(max(map(len, _COMPRESSED)))
+    for magic, program in _COMPRESSED.items():
+        if start.startswith(magic):
+            raise UserError(f"input {shown_path} is compressed; decompress it, or pipe `{program} -dc` of it into -i -")
 
 
 def check_paths(input_path: str, output_path: str) -> None:

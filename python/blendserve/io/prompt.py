@@ -16,8 +16,10 @@ _RULE = "a non-empty string or a non-empty list of token ids"
 
 
 def read_prompt(body: JsonObject) -> str | NDArray[np.int32]:
-    """A list of exactly one prompt is that prompt; a list of several is refused."""
+    """A list of exactly one prompt is that prompt; a list of several is refused. Token ids may be an array already."""
     prompt = body.required("prompt", _RULE)
+    if isinstance(prompt, np.ndarray):
+        return prompt
     path = body.path_of("prompt")
     if isinstance(prompt, list) and not {str, list}.isdisjoint(map(type, prompt)):
         if len(prompt) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -15,7 +16,7 @@ import orjson
 from blendserve.errors import UserError
 from blendserve.io.fields import shown
 
-__all__ = ["keep_completed", "row_key"]
+__all__ = ["EarlierAnswers", "keep_completed", "row_key"]
 
 _KEY_BYTES = 12
 _ROW_START = b'{"id":"batch_req_'
@@ -28,8 +29,18 @@ def row_key(custom_id: str, row_id: str) -> bytes:
     return blake2b(f"{row_id} {custom_id}".encode(), digest_size=_KEY_BYTES).digest()
 
 
-def keep_completed(path: Path, job: Mapping[str, str] | None) -> set[bytes]:
-    """Drops every row of a results file that must be redone; returns the keys of those that stay.
+@dataclass(frozen=True, slots=True)
+class EarlierAnswers:
+    """Of an earlier run. keys: see `row_key`, of those that stay. num_outdated: dropped, for their row, the model or a
+    setting that decides answers is another now.
+    """
+
+    keys: set[bytes]
+    num_outdated: int
+
+
+def keep_completed(path: Path, job: Mapping[str, str] | None) -> EarlierAnswers:
+    """Drops every row of a results file that must be redone.
 
     A half written row, an error row and a repeated row are dropped. With `job` (see `row_ids`), so
     is the answer to a row that has changed since. The file is replaced as a whole, and only if a row is dropped.
@@ -37,30 +48,32 @@ def keep_completed(path: Path, job: Mapping[str, str] | None) -> set[bytes]:
     """
     completed: set[bytes] = set()
     dropped: set[int] = set()
+    num_outdated = 0
     with path.open("rb") as source:
         for number, line in enumerate(source, 1):
-            key = _completed_key(f"output {path}, line {number}", line, job)
-            if key is None or key in completed:
+            place = f"output {path}, line {number}"
+            row = _parse_row(place, line)
+            if row is None or not _is_success(row):
+                dropped.add(number)
+            elif _is_outdated(place, row, job):
+                dropped.add(number)
+                num_outdated += 1
+            elif (key := row_key(row["custom_id"], row["id"])) in completed:
                 dropped.add(number)
             else:
                 completed.add(key)
     if dropped:
         _drop_lines(path.resolve(), dropped)
-    return completed
+    return EarlierAnswers(completed, num_outdated)
 
 
-def _completed_key(place: str, line: bytes, job: Mapping[str, str] | None) -> bytes | None:
-    row = _parse_row(place, line)
-    if row is None or not _is_success(row):
-        return None
-    row_id, custom_id = row["id"], row["custom_id"]
-    if job is not None:
-        expected = job.get(custom_id)
-        if expected is None:
-            raise UserError(f"{place}: custom_id {shown(custom_id)} is not in the input; {_REMEDY}")
-        if row_id != expected:
-            return None
-    return row_key(custom_id, row_id)
+def _is_outdated(place: str, row: Mapping[str, Any], job: Mapping[str, str] | None) -> bool:
+    if job is None:
+        return False
+    expected = job.get(row["custom_id"])
+    if expected is None:
+        raise UserError(f"{place}: custom_id {shown(row['custom_id'])} is not in the input; {_REMEDY}")
+    return bool(row["id"] != expected)
 
 
 def _parse_row(place: str, line: bytes) -> dict[str, Any] | None:

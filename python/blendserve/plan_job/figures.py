@@ -37,6 +37,7 @@ def plan_figures(
         "predicted_cost": None if price_per_hour is None else hours * price_per_hour,
         "model": job.model.name,
         "tokenizer": None if is_token_file(job.input) else job.model.tokenizer_name,
+        "kv_bytes": job.model.spec.kv_bytes,
         "hardware": hardware,
         "tp": tp,
         "split_budget": job.split_budget,

@@ -22,8 +22,11 @@ class PlannedModel:
     tokenizer_name: str
 
     @classmethod
-    def resolve(cls, model: str | None, tokenizer: str | None, element_bytes: int = 2) -> PlannedModel:
-        """`model` is a folder or the name of a spec, `tokenizer` a folder or the default model's name.
+    def resolve(
+        cls, model: str | None, tokenizer: str | None, weight_bytes: int = 2, kv_bytes: int | None = None
+    ) -> PlannedModel:
+        """`model` is a folder or the name of a spec, `tokenizer` a folder or the default model's name; the bytes are
+        those of `ModelSpec.named`.
 
         Without a tokenizer a folder uses its own, and a spec, which has none, the default model's. Raises `UserError`
         for a model that is neither; the tokenizer is looked for when it is used.
@@ -31,9 +34,10 @@ class PlannedModel:
         name = DEFAULT_MODEL_NAME if model is None else model
         folder = Path(name).expanduser()
         if folder.exists():
-            return cls(name, ModelSpec.from_hf(resolve_model(name), weight_bytes=element_bytes), tokenizer or name)
+            spec = ModelSpec.from_hf(resolve_model(name), weight_bytes=weight_bytes, kv_bytes=kv_bytes)
+            return cls(name, spec, tokenizer or name)
         try:
-            spec = ModelSpec.named(name, weight_bytes=element_bytes)
+            spec = ModelSpec.named(name, weight_bytes=weight_bytes, kv_bytes=kv_bytes)
         except ValueError as error:
             raise UserError(f"--model {name} is no folder; {error}") from None
         return cls(name, spec, tokenizer or DEFAULT_MODEL_NAME)

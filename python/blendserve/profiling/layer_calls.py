@@ -19,7 +19,7 @@ __all__ = ["LayerCalls"]
 class LayerCalls:
     """With a KV cache that has room for `num_tokens`."""
 
-    def __init__(self, decoder: PackedDecoder, dtype: torch.dtype, num_tokens: int) -> None:
+    def __init__(self, decoder: PackedDecoder, kv_dtype: torch.dtype, num_tokens: int) -> None:
         config = decoder.config
         self._decoder = decoder
         self._attention = NativeCpuAttention(
@@ -30,7 +30,7 @@ class LayerCalls:
                 head_dim=config.head_dim,
                 num_blocks=-(-num_tokens // BLOCK_SIZE),
                 block_size=BLOCK_SIZE,
-                dtype=dtype,
+                dtype=kv_dtype,
                 device=torch.device("cpu"),
                 scale=config.attention_scale,
                 softcap=config.attention_softcap,

@@ -38,7 +38,7 @@ class LayerRates:
         """`config` is the shape of `model`."""
         layer_weights = model.layer_params / model.num_layers
         num_layers = max(1, min(model.num_layers, int(_MAX_WEIGHTS // layer_weights)))
-        kv_bytes = kv_bytes_per_token(config, settings.dtype) * num_layers / model.num_layers
+        kv_bytes = kv_bytes_per_token(config, settings.kv_dtype) * num_layers / model.num_layers
         num_decodes = min(_MIXED_ROWS // 2, max(1, int(_DECODE_BYTES / kv_bytes / _DECODE_LEN)))
 
         chunks = [made_step([rows], [rows]) for rows in ROWS]
@@ -48,7 +48,7 @@ class LayerRates:
         mixed = made_step([1] * num_decodes + rest, decode_lens + rest)
 
         decoder = random_layers(config, num_layers, settings.dtype, settings.weight_dtype)
-        calls = LayerCalls(decoder, settings.dtype, num_tokens=num_decodes * _DECODE_LEN + max(ROWS))
+        calls = LayerCalls(decoder, settings.kv_dtype, num_tokens=num_decodes * _DECODE_LEN + max(ROWS))
         whole = [calls.layers(step) for step in (*chunks, mixed)]
         alone = [calls.attention(step) for step in (*chunks, made_step(rest, rest), prefill, decodes)]
         times = median_times_s([*whole, *alone], seconds)

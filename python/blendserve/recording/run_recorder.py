@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendserve import _core
-from blendserve._core import CostModel, PrefixTree, StepPlan, StepScheduler
+from blendserve._core import CostModel, PrefixTree, StepPlan, StepScheduler, TimeCorrection
 from blendserve.recording.run_report import RunReport
 from blendserve.simulation.workload_sums import TraceSums, reachable_tokens
 
@@ -61,8 +61,12 @@ class RunRecorder:
         """A sequence of the scheduler that was last given some."""
         self._output_lens[self._sequence_of_id_0 + sequence_id] = output_len
 
-    def report(self, *, stage_s: Mapping[str, float], step_stage_s: Mapping[str, float]) -> RunReport | None:
-        """After the last step; None if there was none. Builds the prefix tree of all prompts, for the bound."""
+    def report(
+        self, correction: TimeCorrection, *, stage_s: Mapping[str, float], step_stage_s: Mapping[str, float]
+    ) -> RunReport | None:
+        """After the last step, which was paced by `correction`; None if there was none. Builds the prefix tree of all
+        prompts, for the bound.
+        """
         cost, timeline = self._cost, self._steps.timeline
         if len(timeline["steps"]) == 0:
             return None
@@ -85,6 +89,7 @@ class RunRecorder:
             predicted_s=total["predicted_s"],
             compute_s=total["compute_s"],
             memory_s=total["memory_s"],
+            correction=correction,
             steps=int(total["steps"]),
             preemptions=int(total["preemptions"]),
             stage_s=dict(stage_s),

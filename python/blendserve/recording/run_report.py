@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from blendserve._core import TimeCorrection
 from blendserve.simulation.results import BoundFigures, Timeline
 
 __all__ = ["RunReport"]
@@ -16,7 +17,7 @@ class RunReport:
 
     total_s: wall seconds. stage_s: of the thread that drives the engine, by stage; step_stage_s: of the one that runs
     the steps, which may be the same. predicted_s, compute_s, memory_s: of its steps by the performance model; bound:
-    what no order can do without, on the same device.
+    what no order can do without, on the same device. correction: of these times, by which the last step was paced.
     settings: the names of model and device, and what the job was run with.
     """
 
@@ -33,6 +34,7 @@ class RunReport:
     predicted_s: float
     compute_s: float
     memory_s: float
+    correction: TimeCorrection
     steps: int
     preemptions: int
     stage_s: dict[str, float]

@@ -47,7 +47,7 @@ class Axis:
     text: Callable[[float], str]
 
     @classmethod
-    def to(cls, end: float, text: Callable[[float], str] = "{:,g}".format, *, num_ticks: int = 4) -> Axis:
+    def to(cls, end: float, text: Callable[[float], str] = "{:,.10g}".format, *, num_ticks: int = 4) -> Axis:
         """About so many ticks at round numbers, 0 among them."""
         end = end if end > 0 else 1.0
         rough = end / num_ticks

@@ -6,7 +6,7 @@ import numpy as np
 
 from blendserve.recording.run_report import RunReport
 from blendserve.report.html_chart import Axis, Mark, Series
-from blendserve.report.timeline_charts import Panel, TimelineCharts, step_ms
+from blendserve.report.timeline_charts import Panel, TimelineCharts, step_s
 from blendserve.simulation.results import Timeline
 
 __all__ = ["run_charts"]
@@ -21,9 +21,9 @@ def run_charts(report: RunReport) -> str:
         reachable=report.sharing_ratio_reachable,
     )
     series = [
-        Series("memory, predicted", step_ms(timeline, "memory_s"), "--memory", "area"),
-        Series("compute, predicted", step_ms(timeline, "compute_s"), "--compute", "area"),
-        Series("measured", step_ms(timeline, "duration_s"), "--ink"),
+        Series("memory, predicted", step_s(timeline, "memory_s"), "--memory", "area"),
+        Series("compute, predicted", step_s(timeline, "compute_s"), "--compute", "area"),
+        Series("measured", step_s(timeline, "duration_s"), "--ink"),
     ]
     optimum = Mark("practical optimum", report.bound.practical_s / charts.unit.seconds, "--ink", is_time=True)
     panels = [_balance(report), *charts.panels(timeline)]

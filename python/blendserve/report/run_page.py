@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from blendserve.recording.run_report import RunReport
 from blendserve.report.page import Bar, facts, note, page, section, table
 from blendserve.report.run_charts import run_charts
-from blendserve.report.units import duration
+from blendserve.report.units import correction_text, duration
 
 __all__ = ["run_page"]
 
@@ -68,7 +68,8 @@ def _facts(report: RunReport) -> str:
             "Least memory time": duration(report.bound.t_mem_s),
             "KV cache": f"{report.kv_capacity_tokens:,} tokens",
             "Width of a step": f"{settings['max_batch_tokens']:,} tokens",
-            "Precision": str(settings["dtype"]),
+            "Precision": f"{settings['dtype']}, KV cache {settings['kv_dtype']}",
+            "Paced by": correction_text(report.correction),
         }
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blendserve.report.html_chart import Mark, Series
-from blendserve.report.timeline_charts import TimelineCharts, step_ms
+from blendserve.report.timeline_charts import TimelineCharts, step_s
 from blendserve.simulation import SimulatedRun, SimulationReport
 
 __all__ = ["RunCharts"]
@@ -32,8 +32,8 @@ class RunCharts:
     def html(self, run: SimulatedRun) -> str:
         timeline = run.timeline
         series = [
-            Series("compute", step_ms(timeline, "compute_s"), "--compute"),
-            Series("memory", step_ms(timeline, "memory_s"), "--memory"),
+            Series("compute", step_s(timeline, "compute_s"), "--compute"),
+            Series("memory", step_s(timeline, "memory_s"), "--memory"),
         ]
         end = Mark("practical optimum", self.optimum_s / self.charts.unit.seconds, "--ink", is_time=True)
         steps = self.charts.step_times(timeline, series, [end])

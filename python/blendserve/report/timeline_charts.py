@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from blendserve.report.html_chart import Axis, Floats, Mark, Series, chart
 from blendserve.report.units import TimeUnit
 from blendserve.simulation.results import Timeline
 
-__all__ = ["Panel", "TimelineCharts", "step_ms"]
+__all__ = ["Panel", "TimelineCharts", "step_s"]
 
 _TALL, _LOW = "11rem", "7.5rem"
+_FLAT = 0.2  # of the height of a chart
 
 Panel = tuple[str, list[Series], Axis, list[Mark]]
 
@@ -39,13 +40,14 @@ class TimelineCharts:
     ) -> TimelineCharts:
         unit = TimeUnit.of(longest_s)
         shared = max(reachable, *(float(_shared_so_far(timeline).max()) for timeline in timelines))
+        most_held = max(float(_per_second(timeline, "held_tokens_s").max()) for timeline in timelines)
         most_running = max(float(_per_second(timeline, "running_s").max()) for timeline in timelines)
         return cls(
             kv_capacity_tokens=kv_capacity_tokens,
             reachable=reachable,
             unit=unit,
             time=Axis.to(longest_s / unit.seconds, _suffixed(unit.symbol), num_ticks=5),
-            kv_tokens=Axis.to(1.08 * kv_capacity_tokens, _thousands, num_ticks=3),
+            kv_tokens=Axis.to(1.08 * _kv_height(most_held, kv_capacity_tokens), _token_amount, num_ticks=3),
             running=Axis.to(1.08 * most_running, num_ticks=3),
             sharing=Axis.to(1.1 * max(shared, 0.05), "{:.0%}".format, num_ticks=3),
         )
@@ -66,13 +68,15 @@ class TimelineCharts:
         return f'<div class="row">{charts}</div>'
 
     def step_times(self, timeline: Timeline, series: Sequence[Series], marks: Sequence[Mark]) -> str:
-        """A tall chart of milliseconds a step, on an axis of its own."""
+        """A tall chart of the time of a step, on an axis of its own. `series` are in seconds."""
+        longest_s = 1.1 * max(float(one.values.max()) for one in series)
+        unit = TimeUnit.of(longest_s)
         return chart(
-            "Time per step (ms)",
+            f"Time per step ({unit.symbol})",
             self.edges(timeline),
-            series,
+            [replace(one, values=one.values / unit.seconds) for one in series],
             x=self.time,
-            y=Axis.to(1.1 * max(float(one.values.max()) for one in series)),
+            y=Axis.to(longest_s / unit.seconds),
             marks=marks,
             height=_TALL,
         )
@@ -87,6 +91,9 @@ class TimelineCharts:
             ]
         else:
             series = [Series("held by running requests", held, "--plain", "area")]
+        if self.kv_capacity_tokens > self.kv_tokens.end:
+            name = f"KV cache (tokens, of {_token_amount(self.kv_capacity_tokens)})"
+            return name, series, self.kv_tokens, []
         return "KV cache (tokens)", series, self.kv_tokens, [Mark("capacity", float(self.kv_capacity_tokens), "--ink")]
 
     def _running(self, timeline: Timeline) -> Panel:
@@ -98,9 +105,9 @@ class TimelineCharts:
         return "Prompt tokens shared so far", series, self.sharing, [Mark("reachable", self.reachable, "--ink")]
 
 
-def step_ms(timeline: Timeline, name: str) -> Floats:
-    """Milliseconds a step."""
-    return timeline[name] / timeline["steps"] * 1e3
+def step_s(timeline: Timeline, name: str) -> Floats:
+    """Seconds a step."""
+    return timeline[name] / timeline["steps"]
 
 
 def _per_second(timeline: Timeline, name: str) -> Floats:
@@ -117,5 +124,14 @@ def _suffixed(symbol: str) -> Callable[[float], str]:
     return lambda value: f"{value:g} {symbol}" if value else "0"
 
 
-def _thousands(tokens: float) -> str:
-    return "0" if tokens == 0 else f"{tokens / 1e6:g} M" if tokens >= 1e6 else f"{tokens / 1e3:g} k"
+def _kv_height(most_held: float, capacity: int) -> float:
+    """The capacity, but what is held where it would lie flat at the foot of that."""
+    return most_held if 0 < most_held < _FLAT * capacity else capacity
+
+
+def _token_amount(tokens: float) -> str:
+    """As an axis has it: 250, 2.5 k, 1.2 M."""
+    for scale, symbol in ((1e6, " M"), (1e3, " k")):
+        if tokens >= scale:
+            return f"{tokens / scale:.3g}{symbol}"
+    return f"{tokens:g}"

@@ -40,7 +40,7 @@ class ModelRunner:
             head_dim=shape.head_dim,
             num_blocks=config.num_blocks,
             block_size=config.block_size,
-            dtype=config.dtype,
+            dtype=config.kv_dtype,
             device=config.device,
             scale=shape.attention_scale,
             windows=_binding_windows(shape, config),

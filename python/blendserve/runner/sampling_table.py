@@ -18,8 +18,9 @@ class SamplingTable:
     """A structure of arrays, indexed by the scheduler's request id. Rows never set hold nothing of meaning.
 
     temperature float32 (0 is greedy), top_p float32, top_k int32 (0 is off), min_p float32 (0 is off), key uint64
-    (`random_keys.stream_key`), num_logprobs int32 (-1: none asked for), is_edited bool: whether the request's logits
-    are changed before a token is chosen. `edits` holds how, for those only.
+    (`random_keys.stream_key`), num_logprobs int32 (-1: none asked for), is_plain bool: greedy and without log-probs,
+    is_edited bool: whether the request's logits are changed before a token is chosen. `edits` holds how, for those
+    only.
     """
 
     def __init__(self, capacity: int = 1024) -> None:
@@ -29,6 +30,7 @@ class SamplingTable:
         self.min_p: NDArray[np.float32] = np.zeros(capacity, np.float32)
         self.key: NDArray[np.uint64] = np.zeros(capacity, np.uint64)
         self.num_logprobs: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.is_plain: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.is_edited: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         self.edits: dict[int, LogitEdits] = {}
 
@@ -55,6 +57,7 @@ class SamplingTable:
         self.min_p[ids] = min_p
         self.key[ids] = np.asarray(key, np.uint64)
         self.num_logprobs[ids] = num_logprobs
+        self.is_plain[ids] = (self.temperature[ids] == 0) & (self.num_logprobs[ids] < 0)
         self.is_edited[ids] = False
 
     def edit(self, request_id: int, edits: LogitEdits | None) -> None:
@@ -67,6 +70,8 @@ class SamplingTable:
 
     def accept(self, request_ids: NDArray[np.int32], token_ids: NDArray[np.int32]) -> None:
         """The answers of `request_ids` [M] went on with `token_ids` [M]."""
+        if not self.edits:
+            return
         for row in np.flatnonzero(self.is_edited[request_ids]).tolist():
             penalties = self.edits[int(request_ids[row])].penalties
             if penalties is not None:
@@ -74,8 +79,9 @@ class SamplingTable:
 
     def needs_logits(self, request_ids: NDArray[np.int32]) -> bool:
         """Whether a step's rows need more of their logits than which one is largest."""
-        plain = (self.temperature[request_ids] == 0) & (self.num_logprobs[request_ids] < 0)
-        return not bool(np.all(plain & ~self.is_edited[request_ids]))
+        if not np.all(self.is_plain[request_ids]):
+            return True
+        return bool(self.edits) and bool(np.any(self.is_edited[request_ids]))
 
     def _reserve(self, size: int) -> None:
         capacity = len(self.key)
@@ -88,4 +94,5 @@ class SamplingTable:
         self.min_p = np.pad(self.min_p, more)
         self.key = np.pad(self.key, more)
         self.num_logprobs = np.pad(self.num_logprobs, more)
+        self.is_plain = np.pad(self.is_plain, more)
         self.is_edited = np.pad(self.is_edited, more)

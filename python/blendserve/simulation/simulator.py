@@ -33,7 +33,7 @@ def simulate(
     model: ModelSpec,
     device: DeviceSpec,
     schedules: Schedule | Sequence[Schedule] = DEFAULT_SCHEDULES,
-    execution: Execution | Sequence[Execution] = "overlapped",
+    execution: Execution | Sequence[Execution] | None = None,
     lengths: Lengths = "sampled",
     dp: int = 1,
     seed: int = 0,
@@ -52,7 +52,8 @@ def simulate(
             not fit the KV cache even alone are left out and counted.
         model, device: what it runs on.
         schedules: one or several of blend, paper, dfs, random, fcfs.
-        execution: how a step runs, one or several of: overlapped (matrix products beside decode attention), sequential.
+        execution: how a step runs, one or several of: overlapped (matrix products beside decode attention), sequential;
+            None: sequential on a device that `blendserve profile` measured, else overlapped.
         lengths: what the schedule is told of the output lengths. sampled: those of `sample_rate` of the requests, which
             `blend` runs first; hinted: those that `trace.is_known` marks too; known: all.
         dp: data-parallel replicas, each with a device of its own; the plan is cut into as many shards.
@@ -67,7 +68,8 @@ def simulate(
     Raises:
         UserError: an argument cannot be used, or no request fits; the message names it and the remedy.
     """
-    schedule_names, executions = _several(schedules), _several(execution)
+    schedule_names = _several(schedules)
+    executions = (_usual_execution(device),) if execution is None else _several(execution)
     _check_choices("schedule", schedule_names, SCHEDULES)
     _check_choices("execution", executions, EXECUTIONS)
     _check_choices("lengths", (lengths,), LENGTHS)
@@ -124,6 +126,7 @@ def simulate(
         settings={
             "version": __version__,
             "model": model.name,
+            "kv_bytes": model.kv_bytes,
             "hardware": device.name,
             "tp": device.tp,
             "dp": dp,
@@ -135,6 +138,11 @@ def simulate(
             "beta": device.beta,
         },
     )
+
+
+def _usual_execution(device: DeviceSpec) -> Execution:
+    """What is profiled is a CPU, and a CPU runs one operator after the other."""
+    return "overlapped" if device.measured is None else "sequential"
 
 
 def _several(choice: str | Sequence[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _BATCHES_AHEAD = 2
 RowTokens = tuple[BatchRequest, NDArray[np.int32]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Rendered:
     """A row whose prompt is ready to be encoded: text, or token ids as the row gives them."""
 

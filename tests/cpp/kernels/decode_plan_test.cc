@@ -160,6 +160,7 @@ TEST_CASE("plan_decode names what is wrong with a batch or a buffer") {
   CHECK_THAT(refusal([](DecodeBatch& b) { b.num_ctas = 0; }, buffer), Contains("num_ctas is 0"));
   CHECK_THAT(refusal([](DecodeBatch& b) { b.max_partials = 7; }, buffer), Contains("max_partials is 7"));
   CHECK_THAT(refusal([](DecodeBatch& b) { b.block_size = 0; }, buffer), Contains("block_size 0"));
+  CHECK_THAT(refusal([](DecodeBatch& b) { b.kv_element_bytes = 4; }, buffer), Contains("kv_element_bytes is 4"));
   CHECK_THAT(refusal([&](DecodeBatch& b) { b.block_indptr = std::span(indptr).first(2); }, buffer),
              Contains("block_indptr has 2 entries for 2 rows"));
   CHECK_THAT(refusal([&](DecodeBatch& b) { b.block_table = std::span(table).first(1); }, buffer),

@@ -21,6 +21,7 @@ struct DecodeRows {
   std::int32_t block_size = 16;
   std::int32_t num_ctas = 1;
   std::int64_t max_partials = 1 << 16;
+  std::int32_t kv_element_bytes = 2;
   bool may_share = true;
 
   std::int32_t num_rows() const { return static_cast<std::int32_t>(kv_lens.size()); }
@@ -37,7 +38,7 @@ class PlannedDecode {
     block_indptr_.push_back(static_cast<std::int32_t>(block_table_.size()));
     const auto bytes = static_cast<std::size_t>(
         decode_plan_bytes(rows_.num_rows(), rows_.num_kv_heads, rows_.num_ctas, rows_.max_partials));
-    memory_.resize(bytes / sizeof(std::max_align_t) + 1);
+    memory_.resize(bytes / sizeof(Line) + 1);
     used_bytes_ = plan_decode(batch(), std::as_writable_bytes(std::span(memory_)));
   }
 
@@ -53,7 +54,8 @@ class PlannedDecode {
         .head_dim = rows_.head_dim,
         .block_size = rows_.block_size,
         .num_ctas = rows_.num_ctas,
-        .max_partials = rows_.max_partials};
+        .max_partials = rows_.max_partials,
+        .kv_element_bytes = rows_.kv_element_bytes};
   }
   std::span<const std::byte> bytes() const {
     return std::as_bytes(std::span(memory_)).first(static_cast<std::size_t>(used_bytes_));
@@ -73,6 +75,10 @@ class PlannedDecode {
   }
 
  private:
+  struct alignas(16) Line {  // as a plan is aligned; has no padding, whose bytes would be anything
+    std::byte bytes[16];
+  };
+
   static std::size_t size(std::int32_t n) { return static_cast<std::size_t>(n); }
 
   template <typename Item>
@@ -83,7 +89,7 @@ class PlannedDecode {
   DecodeRows rows_;
   std::vector<std::int32_t> block_indptr_;
   std::vector<std::int32_t> block_table_;
-  std::vector<std::max_align_t> memory_;
+  std::vector<Line> memory_;
   std::int64_t used_bytes_ = 0;
 };
 

@@ -216,6 +216,11 @@ TEST_CASE("sharing is left alone where it saves less than partial results and on
   CHECK(runs_of(small).empty());
   small.num_kv_heads = 32;
   CHECK(runs_of(small) == std::vector<RunSummary>{{4, 0, 512}});
+
+  small.num_kv_heads = 16;
+  CHECK(runs_of(small) == std::vector<RunSummary>{{4, 0, 512}});
+  small.kv_element_bytes = 1;  // half as many bytes are saved
+  CHECK(runs_of(small).empty());
 }
 
 TEST_CASE("the block of a row's last position is its own, even when another row names it") {

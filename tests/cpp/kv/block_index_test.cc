@@ -22,11 +22,12 @@ TEST_CASE("block index agrees with a map under random inserts and erases") {
     const auto known = reference.find({parent, tokens, salt});
     REQUIRE(index.find({parent, tokens, salt}) == (known == reference.end() ? kNoBlock : known->second));
     if (known != reference.end()) {
+      if (!unused.empty()) REQUIRE(index.find_or_insert({parent, tokens, salt}, unused.back()) == known->second);
       index.erase(known->second);
       unused.push_back(known->second);
       reference.erase(known);
     } else if (!unused.empty()) {
-      index.insert(unused.back(), {parent, tokens, salt});
+      REQUIRE(index.find_or_insert({parent, tokens, salt}, unused.back()) == unused.back());
       reference[{parent, tokens, salt}] = unused.back();
       unused.pop_back();
     }

@@ -34,12 +34,31 @@ def test_windows_are_told_for_every_layer_or_for_none() -> None:
         spec(windows=(0, 7))
 
 
+def test_scales_of_an_8_bit_cache_are_told_for_every_layer_or_for_none() -> None:
+    fp8 = torch.float8_e4m3fn
+    assert spec(dtype=fp8).kv_scale(2) == (1.0, 1.0)
+    assert spec(dtype=fp8, kv_scales=((1.0, 2.0), (0.5, 1.0), (3.0, 0.25))).kv_scale(2) == (3.0, 0.25)
+    assert spec(kv_scales=((1.0, 1.0),) * 3).kv_scale(0) == (1.0, 1.0)
+    with pytest.raises(UserError, match="kv_scales has 1 pairs; it must have one for each of 3 layers"):
+        spec(dtype=fp8, kv_scales=((1.0, 1.0),))
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="scales must be positive"):
+            spec(dtype=fp8, kv_scales=((1.0, scale),) * 3)
+    with pytest.raises(UserError, match=r"for a cache in torch\.bfloat16; scales must be positive, and 1 unless"):
+        spec(kv_scales=((1.0, 2.0),) * 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"head_dim": 72}, "head_dim is 72, but native_cuda attention has multiples of 16"),
         ({"head_dim": 272}, "head_dim is 272, but native_cuda attention has multiples of 16 .* up to 256"),
         ({"dtype": torch.float32}, "dtype is torch.float32"),
+        (
+            {"dtype": torch.float8_e4m3fn, "windows": (0, 4096, 0)},
+            "the widest window is 4096 .* over torch.float8_e4m3fn .* no windows",
+        ),
+        ({"dtype": torch.float8_e4m3fn, "softcap": 50.0}, "capped at 50, but over torch.float8_e4m3fn .* no caps"),
     ],
 )
 @pytest.mark.parametrize("backend", ["native_cuda", "flashinfer"])

@@ -11,19 +11,20 @@ from batch_jobs import invoke, start, wait
 OPTIONS = {
     "--input", "--output", "--model", "--schedule", "--device", "--hardware", "--dtype", "--weight-dtype",
     "--attention", "--max-batch-tokens", "--max-batch-requests",
-    "--kv-memory", "--seed", "--stop-runaways", "--async-scheduling", "--no-async-scheduling",
+    "--kv-memory", "--kv-dtype", "--seed", "--stop-runaways", "--async-scheduling", "--no-async-scheduling",
+    "--deterministic-schedule", "--schedule-log", "--replay-schedule",
     "--resume", "--no-resume", "--window", "--self-check", "--no-self-check", "--metrics", "--report", "--help",
 }  # fmt: skip
 
 PLAN_OPTIONS = {
     "--input", "--model", "--tokenizer", "--hardware", "--tp", "--mean-output", "--price-per-hour", "--order", "--emit",
-    "--json", "--plot", "--save", "--split-budget", "--help",
+    "--json", "--plot", "--save", "--split-budget", "--kv-dtype", "--help",
 }  # fmt: skip
 
 SIMULATE_OPTIONS = {
     "--trace", "--model", "--hardware", "--tp", "--schedule", "--execution", "--lengths", "--sample-rate",
-    "--mean-output", "--dp", "--seed", "--max-batch-tokens", "--kv-memory", "--count-scheduling", "--json", "--report",
-    "--help",
+    "--mean-output", "--dp", "--seed", "--max-batch-tokens", "--kv-memory", "--kv-dtype", "--count-scheduling",
+    "--json", "--report", "--help",
 }  # fmt: skip
 
 SYNTHESIZE_OPTIONS = {

@@ -80,10 +80,19 @@ def test_the_json_has_the_report_and_what_it_holds_for(requests: Path, model_dir
         "predicted_cost": 2,
         "model": str(model_dir),
         "tokenizer": str(model_dir),
+        "kv_bytes": 2,
         "hardware": DEFAULT_HARDWARE,
         "tp": 2,
         "split_budget": 0.01,
     }
+
+
+def test_a_narrower_kv_cache_is_planned_for(requests: Path, tmp_path: Path, planner: FakePlanner) -> None:
+    requests.write_bytes(completion("ids", [7, 8]))
+    arguments = ["-i", requests, "--model", "llama-3.1-8b", "--kv-dtype", "fp8_e4m3"]
+    assert figures_of(tmp_path, *arguments)["kv_bytes"] == 1
+    (call,) = planner.calls
+    assert (call["model"].weight_bytes, call["model"].kv_bytes) == (2, 1)
 
 
 def test_the_table_shows_the_figures(tmp_path: Path) -> None:

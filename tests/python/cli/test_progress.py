@@ -9,7 +9,7 @@ import re
 
 import pytest
 from batch_jobs import Job, completion, start
-from blendserve._core import StepScheduler
+from blendserve._core import StepScheduler, TimeCorrection
 from blendserve.batch import JobProgress
 from blendserve.cli.progress import ProgressDisplay
 from blendserve.plan_job.read_batch import ReadProgress
@@ -42,16 +42,17 @@ def test_a_terminal_shows_a_bar_with_speed_rest_and_cache(job: Job, monkeypatch:
     shown = read_terminal(job)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(
-        r"answering .* \d+/20 answered, \d+ running, [\d,]+ tokens/s, \d+% of prompts cached ETA \S+", plain
+        r"answering .* \d+/20 rows answered, \d+ sequences running, [\d,]+ tokens/s, \d+% of prompts cached ETA \S+",
+        plain,
     )
     assert "20 answered, 0 failed" in plain
     assert "reading requests ..." not in plain
 
 
-def progress(**changes: int) -> JobProgress:
+def progress(correction: TimeCorrection | None = None, **changes: int) -> JobProgress:
     values = {"num_answered": 3, "num_requests": 20, "work_done": 500, "total_work": 2000, "num_running": 7}
     scheduler = StepScheduler(num_blocks=4, block_size=4, max_batch_tokens=8, max_batch_requests=4)
-    return JobProgress(**{**values, **changes}, stats=scheduler.stats)
+    return JobProgress(**{**values, **changes}, correction=correction or TimeCorrection(), stats=scheduler.stats)
 
 
 def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,10 +66,21 @@ def test_elsewhere_a_line_comes_every_ten_seconds(monkeypatch: pytest.MonkeyPatc
             display.progress(progress(work_done=work_done))
     assert out.getvalue().splitlines() == [
         "answering ...",
-        " 25% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:00:31",
-        " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA 0:02:20",
-        " 30% 3/20 answered, 7 running, 0 tokens/s, 0% of prompts cached, ETA ?",
+        " 25% 3/20 rows answered, 7 sequences running, 0 tokens/s, 0% of prompts cached, ETA 0:00:31",
+        " 30% 3/20 rows answered, 7 sequences running, 0 tokens/s, 0% of prompts cached, ETA 0:02:20",
+        " 30% 3/20 rows answered, 7 sequences running, 0 tokens/s, 0% of prompts cached, ETA ?",
     ]
+
+
+def test_what_measured_times_changed_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: times[-1])
+    out = io.StringIO()
+    with ProgressDisplay(Console(file=out, width=40)) as display:
+        display.phase("answering")
+        times.append(110.0)
+        display.progress(progress(TimeCorrection(1.25, 0.5)))
+    assert ", 0% of prompts cached, paced by arithmetic x 1.25, reads x 0.5, ETA" in out.getvalue()
 
 
 def test_tokenizing_shows_rows_and_speed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,11 @@ def test_no_resume_answers_every_row_again(sampled_job: Job) -> None:
 def test_another_seed_redoes_every_row(sampled_job: Job) -> None:
     sampled_job.run()
     before = choices_of(sampled_job)
-    assert f"{NUM_ROWS} answered, 0 failed\n" in sampled_job.run("--seed", 5).log
+    log = sampled_job.run("--seed", 5).log
+    assert f"{NUM_ROWS} answered, 0 failed\n" in log
+    assert (
+        f"warning: {NUM_ROWS} answers of an earlier run in {sampled_job.output} will be computed again: the row," in log
+    )
     assert set(choices_of(sampled_job)) == set(before)
     assert choices_of(sampled_job) != before
 
@@ -84,6 +88,12 @@ def test_another_seed_redoes_every_row(sampled_job: Job) -> None:
 def test_weights_kept_smaller_redo_every_row(sampled_job: Job) -> None:
     sampled_job.run()
     assert f"{NUM_ROWS} answered, 0 failed\n" in sampled_job.run("--weight-dtype", "int8").log
+
+
+def test_another_kv_cache_redoes_every_row(sampled_job: Job) -> None:
+    sampled_job.run()
+    assert f"{NUM_ROWS} answered, 0 failed\n" in sampled_job.run("--kv-dtype", "bfloat16").log
+    assert f"{NUM_ROWS} kept" in sampled_job.run("--kv-dtype", "bfloat16").log
 
 
 def test_another_model_redoes_every_row(sampled_job: Job, tmp_path: Path) -> None:

@@ -60,3 +60,24 @@ def test_a_job_in_which_nothing_can_run_is_not_planned(job: Job, tmp_path: Path)
     metrics = tmp_path / "metrics.json"
     job.run("--schedule", "blend", "--metrics", metrics, code=1)
     assert json.loads(metrics.read_text())["planning_s"] == 0.0
+
+
+def test_a_run_writes_its_schedule_and_another_follows_it(job: Job, tmp_path: Path) -> None:
+    job.write(*ROWS)
+    log, metrics = tmp_path / "schedule.jsonl", tmp_path / "metrics.json"
+    job.run("--schedule-log", log, *OPTIONS)
+    header = json.loads(log.read_text().splitlines()[0])
+    assert (header["schedule"], header["max_batch_tokens"]) == ("blend", 48)
+    expected = job.answers
+    job.run("--replay-schedule", log, "--metrics", metrics, "--no-resume", *OPTIONS)
+    assert job.answers == expected
+    figures = json.loads(metrics.read_text())
+    assert (figures["num_corrections"], figures["compute_correction"], figures["memory_correction"]) == (0, 1.0, 1.0)
+    ended = job.run("--replay-schedule", log, "--seed", 1, "--no-resume", *OPTIONS, code=2)
+    assert "is of a run with another seed: 0, not 1" in ended.log
+
+
+def test_a_schedule_log_is_no_other_file_of_the_job(job: Job) -> None:
+    job.write(*ROWS)
+    ended = job.run("--schedule-log", job.input, code=2)
+    assert f"schedule log {job.input} is the input file; give another path" in ended.log

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from batch_jobs import Job, chat, completion, invoke, parse_rows, start, wait
+from blendserve.batch import job as batch_job
+from step_plans import recorded_steps
 
 SCHEDULES = ["fcfs", "dfs", "random", "blend", "paper"]
 SMALL = ["--kv-memory", 20 * 16 * 256, "--max-batch-tokens", 48]  # 20 blocks
@@ -157,3 +159,23 @@ def test_a_job_stopped_in_a_window_keeps_whole_rows_and_goes_on(job: Job, stop: 
     assert 10 <= num_written < 60
     assert f"{60 - num_written} answered, 0 failed, {num_written} kept" in job.run("--window", 7).log
     assert len(job.answers) == 60
+
+
+@pytest.mark.parametrize("schedule", ["fcfs", "blend"])
+def test_a_deterministic_schedule_does_not_depend_on_when_windows_are_ready(
+    job: Job, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
+    job.write(*mixed())
+    options = ["--schedule", schedule, "--window", 2, "--deterministic-schedule", "--no-resume", *SMALL]
+    with recorded_steps() as steps:
+        job.run(*options)
+    prepare_window = batch_job.prepare_window
+
+    def late(*arguments: Any) -> Any:
+        time.sleep(0.05)
+        return prepare_window(*arguments)
+
+    monkeypatch.setattr(batch_job, "prepare_window", late)
+    with recorded_steps() as same_steps:
+        job.run(*options)
+    assert same_steps == steps

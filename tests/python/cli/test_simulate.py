@@ -85,8 +85,18 @@ def test_the_json_follows_the_options(trace: Path, tmp_path: Path) -> None:
     ]
     asked = {"tp": 2, "dp": 2, "seed": 5, "sample_rate": 0.2, "max_batch_tokens": 512, "counts_scheduling": False}
     assert {name: figures[name] for name in asked} == asked
-    assert figures["kv_capacity_tokens"] == 8 * 2**30 // 131072
+    assert (figures["kv_bytes"], figures["kv_capacity_tokens"]) == (2, 8 * 2**30 // 131072)
     assert figures["workload"]["dropped_rows"] == 1
+
+
+def test_a_narrower_kv_cache_holds_more_tokens_that_are_read_faster(trace: Path, tmp_path: Path) -> None:
+    options = ["--trace", trace, "--schedule", "dfs", "--kv-memory", "8GiB", "--kv-dtype"]
+    wide, narrow = (figures_of(tmp_path, *options, kv_dtype) for kv_dtype in ("auto", "fp8_e4m3"))
+    assert (narrow["kv_bytes"], narrow["kv_capacity_tokens"]) == (1, 2 * wide["kv_capacity_tokens"])
+    assert narrow["bound"]["t_mem_s"] == pytest.approx(wide["bound"]["t_mem_s"] / 2)
+    assert narrow["bound"]["t_comp_s"] == wide["bound"]["t_comp_s"]
+    refused = simulate(*options, "int4", code=2)
+    assert "kv_dtype is 'int4'; it must be one of auto, float32" in refused.log
 
 
 def test_several_traces_are_mixed_in_an_order_that_the_seed_decides(trace: Path, tmp_path: Path) -> None:
@@ -116,6 +126,17 @@ def test_a_device_file_takes_the_place_of_a_name(trace: Path, tmp_path: Path) ->
     figures = figures_of(tmp_path, *arguments, "--tp", 1, hardware=device)
     named = figures_of(tmp_path, *arguments)
     assert figures["runs"][0]["total_s"] == named["runs"][0]["total_s"]
+
+
+def test_a_profiled_device_runs_its_steps_sequentially_unless_told_otherwise(trace: Path, tmp_path: Path) -> None:
+    rates = {"layers": [[1, 1e14]], "head": [[1, 1e14]], "prefill_attention_flops": 1e14}
+    measured = {"element_bytes": 2, **rates, "decode_attention_bandwidth": 1e12}
+    device = tmp_path / "cpu.json"
+    device.write_text(json.dumps({**HARDWARE, "measured": measured}))
+    arguments = ["--trace", trace, "--schedule", "dfs"]
+    for options, execution in (([], "sequential"), (["--execution", "overlapped"], "overlapped")):
+        figures = figures_of(tmp_path, *arguments, *options, hardware=device)
+        assert [run["execution"] for run in figures["runs"]] == [execution]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def engine_of(*, fails: Callable[[], bool] = lambda: False, **settings: Any) -> 
             "device": torch.device("cpu"),
             "dtype": torch.float32,
             "weight_dtype": "auto",
+            "kv_dtype": torch.float32,
             "attention": "none",
             "num_blocks": 256,
             "block_size": 4,

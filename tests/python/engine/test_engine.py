@@ -137,7 +137,7 @@ def test_requests_may_arrive_while_others_run(model_dir: Path) -> None:
     first = engine.add(arriving[:1]).start
     for request in arriving[1:]:
         for output in engine.step() or []:
-            answers[output.index] = (output.token_ids,)
+            answers[output.index] = (output.outputs[0].token_ids,)
         engine.add([request])
     answers |= run(engine)
     assert [answers[first + i] for i in range(10)] == [expected[i] for i in range(10)]
@@ -156,7 +156,7 @@ def test_only_unfinished_requests_take_memory(model_dir: Path) -> None:
     engine = load(model_dir).engine
     engine.add(requests(stop="zzz"))
     run(engine)
-    assert not engine._jobs
+    assert not engine._active
     assert not any((engine._answers._stop_checkers, engine._answers._stop_matches, engine._answers._logprobs))
     assert len(engine.scheduler.output_tokens(0)) == 0
 

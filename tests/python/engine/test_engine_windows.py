@@ -34,7 +34,7 @@ def run(engine: Engine) -> dict[int, tuple[int, ...]]:
     answers = {}
     while (outputs := engine.step()) is not None:
         engine.scheduler.verify()
-        answers.update({output.index: output.token_ids for output in outputs})
+        answers.update({output.index: output.outputs[0].token_ids for output in outputs})
     return answers
 
 
@@ -136,5 +136,5 @@ def run_together(llm: LLM, num_windows: int) -> dict[int, tuple[int, ...]]:
         llm.engine.add(requests(PROMPTS))
     answers = {}
     while (outputs := llm.engine.step()) is not None:
-        answers.update({output.index: output.token_ids for output in outputs})
+        answers.update({output.index: output.outputs[0].token_ids for output in outputs})
     return answers

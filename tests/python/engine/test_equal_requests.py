@@ -113,7 +113,7 @@ def test_an_answer_is_computed_as_long_as_one_of_its_requests_is_wanted(llm: LLM
     while (outputs := engine.step()) is not None:
         finished += outputs
     assert [output.index for output in finished] == list(indices[2:])
-    assert {output.token_ids for output in finished} == {expected.token_ids}
+    assert {output.outputs[0].token_ids for output in finished} == {expected.token_ids}
     again = engine.add([request(str(i), temperature=0) for i in range(4)])
     engine.step()
     engine.cancel(again)

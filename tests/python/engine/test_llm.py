@@ -268,14 +268,25 @@ def test_a_job_takes_no_more_cache_than_it_can_use(tmp_path: Path) -> None:
     assert len(job.generate([[5] * 50], SamplingParams(max_tokens=50, ignore_eos=True))[0].token_ids) == 50
 
 
-@pytest.mark.parametrize(("weight_dtype", "largest_mean"), [("bfloat16", 0.05), ("int8", 0.1)])
-def test_weights_kept_smaller_are_near_float32(tmp_path: Path, weight_dtype: Any, largest_mean: float) -> None:
+@pytest.mark.parametrize(
+    ("settings", "largest_mean"),
+    [
+        ({"weight_dtype": "bfloat16"}, 0.05),
+        ({"weight_dtype": "int8"}, 0.1),
+        ({"kv_dtype": "bfloat16"}, 0.01),
+        ({"kv_dtype": "float16", "attention": "torch_ref"}, 0.002),
+        ({"kv_dtype": "fp8_e4m3", "attention": "torch_ref"}, 0.15),
+    ],
+    ids=str,
+)
+def test_weights_or_a_cache_kept_smaller_are_near_float32(
+    tmp_path: Path, settings: dict[str, Any], largest_mean: float
+) -> None:
     model_dir = build_llama(tmp_path, tie=True)
     scored = SamplingParams(max_tokens=0, prompt_logprobs=0)
     prompt = list(range(10, 130))
     exact, small = (
-        LLM(model_dir, device="cpu", kv_memory="1MiB", weight_dtype=each).generate([prompt], scored)[0]
-        for each in ("auto", weight_dtype)
+        LLM(model_dir, device="cpu", kv_memory="1MiB", **each).generate([prompt], scored)[0] for each in ({}, settings)
     )
     errors = [
         abs(a.logprob - b.logprob)
@@ -284,6 +295,21 @@ def test_weights_kept_smaller_are_near_float32(tmp_path: Path, weight_dtype: Any
     ]
     assert len(errors) == len(prompt) - 1
     assert 1e-4 < np.mean(errors) < largest_mean
+
+
+def test_a_narrower_cache_holds_more_and_shares_prefixes_as_any(tmp_path: Path) -> None:
+    model_dir = build_llama(tmp_path)
+    wide, narrow = (LLM(model_dir, device="cpu", kv_memory="64KiB", kv_dtype=each) for each in ("auto", "bfloat16"))
+    assert narrow.config.kv_capacity == 2 * wide.config.kv_capacity
+    prompts = [[*range(10, 58), last] for last in range(60, 70)]
+    params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+    outputs = narrow.generate(prompts, params)
+    narrow.engine.scheduler.verify()
+    assert narrow.stats.num_cached_tokens > 0
+    alone = LLM(model_dir, device="cpu", kv_memory="1MiB", kv_dtype="bfloat16", max_batch_requests=1)
+    assert [output.token_ids for output in outputs] == [
+        alone.generate(prompt, params)[0].token_ids for prompt in prompts
+    ]
 
 
 def test_weights_are_kept_smaller_by_the_packed_decoder_only(tmp_path: Path) -> None:

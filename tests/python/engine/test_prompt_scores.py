@@ -11,6 +11,7 @@ import pytest
 import torch
 from blendserve import RequestOutput, SamplingParams
 from blendserve.engine import Engine, EngineRequest
+from blendserve.outputs import FinishedRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefix_runner import CONTEXT_LEN, VOCAB_SIZE, engine_of, logits_after
@@ -28,7 +29,7 @@ def requests_of(prompts: Sequence[Sequence[int]], params: Sequence[SamplingParam
 def run(engine: Engine, requests: Sequence[EngineRequest]) -> list[RequestOutput]:
     """Every request's output; steps that fail are run again."""
     first = engine.add(requests).start
-    outputs: list[RequestOutput] = []
+    outputs: list[FinishedRequest] = []
     while True:
         try:
             finished = engine.step()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -33,6 +34,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_token_takes_keys_and_values_of_all_layers(model: ModelConfig) -> None:
     assert kv_bytes_per_token(model, torch.float32) == BYTES_PER_TOKEN
     assert kv_bytes_per_token(model, torch.bfloat16) == BYTES_PER_TOKEN // 2
+    assert kv_bytes_per_token(model, torch.float8_e4m3fn) == BYTES_PER_TOKEN // 4
 
 
 @pytest.mark.usefixtures("no_gpu", "memory")
@@ -88,6 +90,39 @@ def test_devices_and_dtypes_that_cannot_run_are_refused(model: ModelConfig) -> N
         resolve(EngineConfig(device="cuda"), model)
     with pytest.raises(UserError, match='dtype "float16" runs on a GPU only; choose float32 or bfloat16'):
         resolve(EngineConfig(dtype="float16"), model)
+
+
+@pytest.mark.usefixtures("no_gpu", "memory")
+def test_the_cache_holds_more_tokens_in_a_narrower_dtype_of_its_own(model: ModelConfig) -> None:
+    narrow = resolve(EngineConfig(kv_dtype="bfloat16"), model)
+    assert (narrow.dtype, narrow.kv_dtype, narrow.num_blocks) == (torch.float32, torch.bfloat16, 488)
+    assert resolve(EngineConfig(dtype="bfloat16"), model).kv_dtype == torch.bfloat16
+    assert resolve(EngineConfig(dtype="bfloat16", kv_dtype="float32"), model).num_blocks == 244
+    narrowest = resolve(EngineConfig(kv_dtype="fp8_e4m3", attention="torch_ref"), model)
+    assert (narrowest.kv_dtype, narrowest.kv_dtype_name, narrowest.num_blocks) == (
+        torch.float8_e4m3fn,
+        "fp8_e4m3",
+        976,
+    )
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"kv_dtype": "fp8_e4m3"}, "native_cpu attention of a model in float32 keeps float32 or bfloat16"),
+        ({"kv_dtype": "float16"}, "native_cpu attention of a model in float32 keeps float32 or bfloat16"),
+        (
+            {"kv_dtype": "float32", "dtype": "bfloat16", "attention": "native_cuda"},
+            "native_cuda attention of a model in bfloat16 keeps bfloat16 or fp8_e4m3",
+        ),
+    ],
+)
+def test_a_cache_that_the_attention_backend_lacks_is_refused(
+    model: ModelConfig, settings: dict[str, Any], kept: str
+) -> None:
+    with pytest.raises(UserError, match=f"kv_dtype is '{settings['kv_dtype']}', but {kept}; .* torch_ref"):
+        resolve(EngineConfig(**settings), model)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ def changed(model: type, change: Callable[[torch.Tensor], torch.Tensor]) -> Forw
         {"weight_dtype": "bfloat16"},
         {"attention": "torch_ref"},
         {"attention": "torch_ref", "dtype": "bfloat16"},
+        {"kv_dtype": "bfloat16"},
+        {"attention": "torch_ref", "kv_dtype": "fp8_e4m3"},
         {"block_size": 1},
         {"kv_memory": BLOCK_BYTES},
         {"kv_memory": BLOCK_BYTES // 16 * 3, "block_size": 3},  # no room to check anything
@@ -76,6 +78,7 @@ def test_other_sound_models_pass(tmp_path: Path, family: str) -> None:
         ({}, 1.002, "the logits of native_cpu are off by 0.002 of their size, and 0.001 is what rounding may do"),
         ({"dtype": "bfloat16"}, 1.1, "and 0.05 is what rounding may do"),
         ({"weight_dtype": "int8"}, 1.3, "and 0.2 is what rounding may do"),
+        ({"kv_dtype": "bfloat16"}, 1.1, "and 0.05 is what rounding may do"),
     ],
 )
 def test_wrong_logits_stop_the_engine(

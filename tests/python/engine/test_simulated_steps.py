@@ -9,28 +9,15 @@ import blendserve as bs
 import numpy as np
 import pytest
 from blendserve import _core
+from blendserve.engine import EngineRequest, WindowPlanner
+from blendserve.engine.arrivals import Arrivals
 from paged_executor import PagedExecutor
+from step_plans import described, recorded_steps
 from tiny_models import build_llama
 
-# What an executor is told to compute; token ids are left out, for the simulator's are its own.
-FIELDS = (
-    "request_ids",
-    "qo_indptr",
-    "positions",
-    "slot_mapping",
-    "kv_lens",
-    "block_indptr",
-    "block_table",
-    "logit_rows",
-    "sample_ids",
-    "sample_positions",
-)
 COST = _core.CostModel(bs.ModelSpec.named("llama-3.1-8b"), bs.DeviceSpec.named("a100-sxm-80gb"))
-SCHEDULER = {"num_blocks": 40, "block_size": 4, "max_batch_tokens": 32, "max_batch_requests": 8, "seed": 3}
-
-
-def described(plan: bs.StepPlan) -> list[list[int]]:
-    return [getattr(plan, field).tolist() for field in FIELDS]
+WIDTH: dict[str, Any] = {"block_size": 4, "max_batch_tokens": 32, "max_batch_requests": 8, "seed": 3}
+SCHEDULER: dict[str, Any] = {**WIDTH, "num_blocks": 40}
 
 
 def job(seed: int) -> tuple[list[list[int]], np.ndarray]:
@@ -50,36 +37,31 @@ def simulated_steps(scheduler: bs.StepScheduler, lengths: np.ndarray) -> list[li
     return steps
 
 
-@pytest.mark.parametrize("schedule", ["dfs", "random", "fcfs"])
-def test_as_the_cpu_engine(schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine_steps: list[list[list[int]]] = []
-
-    class Recorded(bs.StepScheduler):
-        def schedule(self) -> Any:
-            plan = super().schedule()
-            if plan is not None:
-                engine_steps.append(described(plan))
-            return plan
-
-    monkeypatch.setattr("blendserve.engine.schedulers.StepScheduler", Recorded)
+@pytest.mark.parametrize("schedule", ["blend", "paper", "dfs", "random", "fcfs"])
+def test_as_the_cpu_engine(schedule: Any, tmp_path: Path) -> None:
     prompts, lengths = job(1)
-    llm = bs.LLM(
-        str(build_llama(tmp_path)),
-        schedule=schedule,
-        seed=3,
-        max_batch_tokens=32,
-        max_batch_requests=8,
-        block_size=4,
-        kv_memory=60_000,
-    )
-    llm.generate(
-        prompts, [bs.SamplingParams(max_tokens=int(length), ignore_eos=True, temperature=0.0) for length in lengths]
-    )
-    scheduler = bs.StepScheduler(**{**SCHEDULER, "num_blocks": llm.engine.scheduler.num_blocks}, schedule=schedule)
-    for prompt, length in zip(prompts, lengths, strict=True):
-        scheduler.add_request(prompt, max_new_tokens=int(length))
-    assert simulated_steps(scheduler, lengths) == engine_steps
+    model_dir = build_llama(tmp_path)
+    llm = bs.LLM(str(model_dir), schedule=schedule, kv_memory=60_000, deterministic_schedule=True, **WIDTH)
+    params = [bs.SamplingParams(max_tokens=int(length), ignore_eos=True, temperature=0.0) for length in lengths]
+    with recorded_steps() as engine_steps:
+        llm.generate(prompts, params)
     assert len(engine_steps) > 40
+
+    settings = {**WIDTH, "num_blocks": llm.engine.scheduler.num_blocks, "schedule": schedule}
+    if schedule in ("blend", "paper"):
+        requests = [
+            EngineRequest(np.array(prompt, np.int32), each, "") for prompt, each in zip(prompts, params, strict=True)
+        ]
+        planner = WindowPlanner.of(model_dir, llm.model_config, llm.config)
+        planned = planner.plan(Arrivals.of(requests, llm.engine.limits))
+        scheduler = bs.StepScheduler(
+            planned.plan, max_new_tokens=lengths, first_rows=planned.first_rows, execution="sequential", **settings
+        )
+    else:
+        scheduler = bs.StepScheduler(**settings)
+        for prompt, length in zip(prompts, lengths, strict=True):
+            scheduler.add_request(prompt, max_new_tokens=int(length))
+    assert simulated_steps(scheduler, lengths) == engine_steps
 
 
 @pytest.mark.parametrize("schedule", ["blend", "paper", "dfs"])

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 from batch_rows import CHAT, COMPLETIONS, chat_row, completion_row, json_line, read, read_error, read_request
 from blendserve.errors import RequestError, UserError
+from blendserve.io import batch_input
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows, row_ids
 from blendserve.io.lines import MAX_LINE_BYTES
 from blendserve.sampling_params import SamplingParams
@@ -222,6 +227,57 @@ def test_any_bytes_give_one_item_for_every_line_that_is_not_blank(content: bytes
 @given(st.lists(mutated_rows(), max_size=4).map(b"".join))
 def test_damaged_rows_give_one_item_for_every_line_that_is_not_blank(content: bytes) -> None:
     assert_one_item_for_every_line_that_is_not_blank(content)
+
+
+def assert_read_as_without_the_cut(content: bytes) -> None:
+    """Rows whose token ids are cut out of the line, beside rows that are parsed whole."""
+    with patch.object(batch_input, "cut_token_ids", return_value=None):
+        expected = read(content)
+    assert [comparable(row) for row in read(content)] == [comparable(row) for row in expected]
+
+
+def comparable(row: BatchRequest | RowError) -> Any:
+    if isinstance(row, BatchRequest) and isinstance(row.prompt, np.ndarray):
+        assert row.prompt.dtype == np.int32
+        return replace(row, prompt=row.prompt.tolist())  # type: ignore[arg-type]
+    return row
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '"prompt":[1,2]',
+        '"prompt" : [ 1 , 2 ] , "echo" : true',
+        '"prompt":null',
+        '"prompt":[[1,2]]',
+        '"prompt":[1],"prompt":[2]',
+        '"prompt":"text","metadata":{"a":[1]}',
+        '"metadata":{"prompt":[1]}',
+        '"metadata":{"prompt":[1]},"pr\\u006fmpt":null',
+        '"metadata":{"prompt":[1]},"pr\\u006fmpt":"text"',
+        '"user":"prompt","prompt":[1]',
+        '"user":"a"prompt":[1]',
+        '"prompt":[1],"max_tokens":x',
+        '"prompt":[1],"max_tokens":0',
+        '"prompt":[1],"messages":[]',
+    ],
+)
+@pytest.mark.parametrize("url", [CHAT, COMPLETIONS])
+def test_it_makes_no_difference_how_token_ids_are_parsed(body: str, url: str) -> None:
+    line = f'{{"custom_id":"a","url":"{url}","body":{{{body}}}}}\n'
+    other_places = [
+        f'{{"custom_id":"b","url":"{url}","prompt":[1],"body":{{}}}}\n',
+        f'{{"custom_id":"c","url":"{url}","body":{{{body}}},"body":{{}}}}\n',
+        f'{{"custom_id":"d","url":"{url}","body":[{{{body}}}]}}\n',
+        f"[{{{body}}}]\n",
+    ]
+    assert_read_as_without_the_cut("".join([line, *other_places]).encode())
+
+
+@on_a_busy_machine
+@given(st.lists(mutated_rows(), max_size=4).map(b"".join))
+def test_it_makes_no_difference_to_damaged_rows(content: bytes) -> None:
+    assert_read_as_without_the_cut(content)
 
 
 FIELDS = ["prompt", "messages", "stop", "n", "seed", "top_k", "logprobs", "max_tokens", "tools", "stream", "nonsense"]

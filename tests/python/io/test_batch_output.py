@@ -4,11 +4,13 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from batch_rows import chat_row, completion_row, output, read_error, read_request
 from blendserve.io.batch_output import error_row, success_row
-from blendserve.outputs import CompletionOutput, RequestOutput, TokenLogprob
+from blendserve.io.choice_logprobs import TokenSpelling
+from blendserve.outputs import CompletionOutput, FinishedRequest, TokenLogprob
 
 PIECES = {1: b"Hello", 2: b" world", 3: b"</s>", 4: b" \xf0\x9f", 5: b"\x98\x80!", 6: b"END", 7: b". E", 8: b"ND"}
 
@@ -21,14 +23,17 @@ def token_text(token_id: int) -> str:
     return PIECES[token_id].decode("utf-8", "replace")
 
 
-def row_of(line: bytes, result: RequestOutput, *, tokenizer: bool = True) -> dict[str, Any]:
+def spelling(*, tokenizer: bool) -> TokenSpelling:
+    return TokenSpelling(token_text, token_bytes) if tokenizer else TokenSpelling(None, None)
+
+
+def row_of(line: bytes, result: FinishedRequest, *, tokenizer: bool = True) -> dict[str, Any]:
     row = success_row(
         read_request(line),
         result,
         created=1_700_000_000,
         model="default",
-        token_text=token_text if tokenizer else None,
-        token_bytes=token_bytes if tokenizer else None,
+        spelling=spelling(tokenizer=tokenizer),
     )
     assert row.count(b"\n") == 1
     assert row.endswith(b"\n")
@@ -181,15 +186,15 @@ def echoed(
     choice: CompletionOutput, prompt_text: str | None, *prompt_ids: int, tokenizer: bool = True, **fields: Any
 ) -> dict[str, Any]:
     """The choice of a row with `echo`, whose prompt has log-prob -10 i for token i."""
-    logprobs = (None, *(TokenLogprob(token, -10.0 * token, ((1, -0.5),)) for token in prompt_ids[1:]))
+    scores = (None, *(TokenLogprob(token, -10.0 * token, ((1, -0.5),)) for token in prompt_ids[1:]))
+    prompt_logprobs = None if choice.logprobs is None else scores
     row = success_row(
         read_request(completion_row(echo=True, **fields)),
-        RequestOutput(0, prompt_ids, (choice,), 0, logprobs if choice.logprobs is not None else None),
+        FinishedRequest(0, np.array(prompt_ids, np.int32), (choice,), 0, prompt_logprobs),
         created=0,
         model="default",
         prompt_text=prompt_text,
-        token_text=token_text if tokenizer else None,
-        token_bytes=token_bytes if tokenizer else None,
+        spelling=spelling(tokenizer=tokenizer),
     )
     shown: dict[str, Any] = json.loads(row)["response"]["body"]["choices"][0]
     return shown

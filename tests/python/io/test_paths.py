@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -144,3 +148,14 @@ def test_the_input_as_output_is_refused_under_any_name(tmp_path: Path) -> None:
     for output in (path, alias, tmp_path / "." / "in.jsonl"):
         with pytest.raises(UserError, match="is the input file; give another path"):
             check_paths(str(path), str(output))
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress], ids=["gzip", "xz", "bzip2"])
+def test_a_compressed_input_is_refused_with_what_unpacks_it(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(compress(b"{}"))
+    with (
+        pytest.raises(UserError, match=r"in.jsonl.gz is compressed; .* `(gzip|xz|bzip2) -dc` of it"),
+        input_file(str(path)),
+    ):
+        pass

@@ -14,6 +14,7 @@ from batch_rows import chat_row, output, read, read_request
 from blendserve.errors import UserError
 from blendserve.io.batch_input import BatchRequest, RowError, row_ids
 from blendserve.io.batch_output import error_row, success_row
+from blendserve.io.choice_logprobs import TokenSpelling
 from blendserve.io.result_writer import ResultWriter
 from blendserve.outputs import CompletionOutput
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 def answer(request: BatchRequest, text: str = "Hello") -> bytes:
     result = output(CompletionOutput(0, text, (1,), "length"))
-    return success_row(request, result, created=0, model="m", token_text=None, token_bytes=None)
+    return success_row(request, result, created=0, model="m", spelling=TokenSpelling(None, None))
 
 
 def requests(*names: str, **fields: object) -> list[BatchRequest]:
@@ -121,8 +122,27 @@ def test_a_changed_row_is_done_again_and_its_old_answer_dropped(tmp_path: Path) 
     path.write_bytes(answer(old) + answer(same))
     with ResultWriter(str(path), resume=True, job=row_ids([new, same])) as writer:
         assert [writer.is_completed(request) for request in (new, same)] == [False, True]
+        assert writer.num_outdated == 1
         writer.write(answer(new))
     assert path.read_bytes() == answer(same) + answer(new)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_that_another_run_writes_is_refused_and_left_alone(tmp_path: Path, resume: bool) -> None:
+    a, b = requests("a", "b")
+    path = tmp_path / "out"
+    path.write_bytes(failure("b"))  # so that resuming replaces the file
+    with ResultWriter(str(path), resume=True) as writer:
+        writer.write(answer(a))
+        with (
+            pytest.raises(UserError, match=r"out is being written by another run; wait for it to end, or give another"),
+            ResultWriter(str(path), resume=resume),
+        ):
+            pass
+        writer.write(answer(b))
+    assert path.read_bytes() == answer(a) + answer(b)
+    write_rows(path, failure("c"), resume=resume)
+    assert path.read_bytes().endswith(failure("c"))
 
 
 def test_a_repeated_answer_is_kept_once(tmp_path: Path) -> None:

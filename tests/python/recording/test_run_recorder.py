@@ -11,9 +11,9 @@ import blendserve as bs
 import numpy as np
 import pytest
 from blendserve import _core
-from blendserve._core import CostModel
+from blendserve._core import CostModel, TimeCorrection
 from blendserve.engine import EngineRequest, run_recorder
-from blendserve.engine.job_planner import engine_specs
+from blendserve.engine.window_planner import engine_specs
 from blendserve.recording import RunReport
 from tiny_models import build_llama
 
@@ -35,7 +35,9 @@ def recorded(model_dir: Path, **options: Any) -> bs.LLM:
 
 def report_of(llm: bs.LLM) -> RunReport:
     assert llm.engine.recorder is not None
-    report = llm.engine.recorder.report(stage_s=llm.engine.clock.seconds, step_stage_s=llm.engine.step_clock.seconds)
+    report = llm.engine.recorder.report(
+        llm.engine.pacing.correction, stage_s=llm.engine.clock.seconds, step_stage_s=llm.engine.step_clock.seconds
+    )
     assert report is not None
     return report
 
@@ -118,4 +120,4 @@ def test_windows_of_one_run_are_one_report(model_dir: Path, schedule: str) -> No
 def test_there_is_no_report_where_nothing_ran(model_dir: Path) -> None:
     recorder = recorded(model_dir).engine.recorder
     assert recorder is not None
-    assert recorder.report(stage_s={}, step_stage_s={}) is None
+    assert recorder.report(TimeCorrection(), stage_s={}, step_stage_s={}) is None

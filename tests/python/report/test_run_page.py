@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from blendserve._core import TimeCorrection
 from blendserve.recording import RunReport
 from blendserve.report.run_page import run_page
 from blendserve.simulation.results import BoundFigures
@@ -30,7 +31,7 @@ COLUMNS = {
 REPORT = RunReport(
     settings={
         "version": "1", "model": "tiny", "device": "cpu", "schedule": "blend", "dtype": "float32",
-        "max_batch_tokens": 512, "seed": 0,
+        "kv_dtype": "bfloat16", "max_batch_tokens": 512, "seed": 0,
     },
     num_sequences=12,
     prompt_tokens=2000,
@@ -44,6 +45,7 @@ REPORT = RunReport(
     predicted_s=2.5,
     compute_s=1.0,
     memory_s=1.5,
+    correction=TimeCorrection(1.25, 0.5),
     steps=30,
     preemptions=3,
     stage_s={"loading": 1.0, "step": 3.0, "a new stage": 0.0},
@@ -70,6 +72,10 @@ def test_it_sets_the_run_beside_its_prediction_and_its_bound(page: str) -> None:
     assert "blend reached 25.0% of the practical optimum. " in page
     assert "Its steps took 1.60 times as long as predicted for cpu; " in page
     assert "75.0% of their time was the model&#x27;s." in page
+
+
+def test_it_says_what_the_steps_were_paced_by(page: str) -> None:
+    assert "arithmetic x 1.25, reads x 0.5" in page
 
 
 def test_it_says_where_the_time_went(page: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from blendserve.report.html_chart import Axis, Mark, Series, chart
 from blendserve.report.simulation_page import simulation_page
+from blendserve.report.timeline_charts import TimelineCharts
 from blendserve.report.units import TimeUnit, duration
 from blendserve.simulation import SimulationReport
 from blendserve.traces import LengthTrace
@@ -48,6 +49,24 @@ def test_every_run_has_its_four_charts(page: str) -> None:
     assert page.count("practical optimum</span>") == 2
     assert page.count("memory side</span>") == 1
     assert page.count("held by running requests</span>") == 1
+
+
+@pytest.mark.parametrize(
+    ("capacity", "name", "ticks"),
+    [
+        (1000, "KV cache (tokens)", ["0", "500", "1 k"]),
+        (2_500_000, "KV cache (tokens, of 2.5 M)", ["0", "200", "400"]),
+    ],
+)
+def test_the_axis_of_the_kv_cache_ends_at_its_capacity_or_where_that_is_far_at_what_is_held(
+    report: SimulationReport, capacity: int, name: str, ticks: list[str]
+) -> None:
+    timeline = {column: np.array([2.0, 2.0]) for column in report.runs[0].timeline}
+    timeline["held_tokens_s"], timeline["memory_tokens_s"] = np.array([400.0, 900.0]), np.zeros(2)
+    charts = TimelineCharts.of([timeline], longest_s=4.0, kv_capacity_tokens=capacity, reachable=0.5)
+    shown, _, axis, marks = charts.panels(timeline)[0]
+    assert (shown, [axis.text(tick) for tick in axis.ticks]) == (name, ticks)
+    assert [mark.name for mark in marks] == (["capacity"] if capacity == 1000 else [])
 
 
 def test_names_are_escaped(report: SimulationReport) -> None:
@@ -92,4 +111,6 @@ def test_ticks_are_at_round_numbers(end: float, ticks: tuple[float, ...]) -> Non
 
 def test_times_are_in_readable_units() -> None:
     assert [duration(seconds) for seconds in (0.5, 119, 150, 7300)] == ["0.5 s", "119 s", "2.5 min", "2.0 h"]
+    assert [duration(seconds) for seconds in (0, 3.2e-6, 1.5e-3)] == ["0 s", "3.2 µs", "1.5 ms"]
     assert [TimeUnit.of(seconds).symbol for seconds in (60, 200, 9000)] == ["s", "min", "h"]
+    assert [TimeUnit.of(seconds).symbol for seconds in (5e-5, 0.02)] == ["µs", "ms"]

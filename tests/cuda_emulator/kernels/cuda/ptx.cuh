@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -36,6 +37,15 @@ Value __shfl_xor_sync(unsigned, Value value, int mask) {
 inline bool __any_sync(unsigned, bool value) {
   const auto all = cuda_emulator::exchange(value);
   return std::any_of(all.begin(), all.end(), [](bool each) { return each; });
+}
+
+inline std::uint32_t __byte_perm(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
+  const std::uint64_t bytes = a | static_cast<std::uint64_t>(b) << 32;
+  std::uint32_t chosen = 0;
+  for (int i = 0; i < 4; ++i) {
+    chosen |= static_cast<std::uint32_t>(bytes >> (selector >> 4 * i & 7U) * 8 & 0xFFU) << 8 * i;
+  }
+  return chosen;
 }
 
 namespace blendserve::cuda {
@@ -125,6 +135,20 @@ std::uint32_t pack(float low, float high) {
   return packed;
 }
 
+template <typename T>
+std::uint32_t to_half_pair(std::uint32_t pair) {
+  return pack<__half>(to_float<T>(halves(pair).low), to_float<T>(halves(pair).high));
+}
+
+inline void unpack_e4m3(std::uint32_t word, std::uint32_t& low, std::uint32_t& high) {
+  const auto unpack = [](std::uint16_t pair) {
+    const __half2_raw values = __nv_cvt_fp8x2_to_halfraw2(pair, __NV_E4M3);
+    return blendserve::cuda::ptx::word(values.x, values.y);
+  };
+  low = unpack(halves(word).low);
+  high = unpack(halves(word).high);
+}
+
 inline float exp2_approx(float x) { return exp2f(x); }
 
 // An mbarrier in its 8 bytes of shared memory.
@@ -207,24 +231,27 @@ inline void fence_barrier_init() {}
 
 // What the tests put into a CUtensorMap.
 struct EmulatedTensorMap {
-  const std::uint16_t* kv;
-  std::int64_t v_distance;
-  std::int32_t head_dim;
+  const unsigned char* kv;
+  std::int64_t v_distance;  // in bytes, as the others
+  std::int32_t row_bytes;
 };
 
-// 16 rows of K and V in panels of 64 elements, with the 128-byte swizzle.
+// 16 rows of K and V in panels of 128 bytes, or of 64 if a row has no more, with the swizzle of that width: bits 4 and
+// up of an address, as many as name a chunk of a row, are changed by the bits from 7 on.
 inline void copy_bulk_tensor(std::uint32_t shared_to, const CUtensorMap* map, std::int32_t first_row,
                              std::uint32_t barrier) {
   const auto& tensor = *reinterpret_cast<const EmulatedTensorMap*>(map);
   issue(barrier, [=] {
+    const std::int32_t width = std::min(tensor.row_bytes, 128);
+    const auto mask = static_cast<std::uint32_t>(width / 16 - 1);
     std::uint32_t to = shared_to;
     for (std::int64_t side = 0; side < 2; ++side) {
-      for (std::int64_t panel = 0; panel < tensor.head_dim / 64; ++panel) {
-        for (std::uint32_t row = 0; row < 16; ++row, to += 128) {
-          const std::uint16_t* from =
-              tensor.kv + side * tensor.v_distance + (first_row + std::int64_t{row}) * tensor.head_dim + panel * 64;
-          for (std::uint32_t chunk = 0; chunk < 8; ++chunk) {
-            std::memcpy(shared + to + (chunk ^ row % 8) * 16, from + chunk * 8, 16);
+      for (std::int64_t panel = 0; panel < tensor.row_bytes / width; ++panel) {
+        for (std::uint32_t row = 0; row < 16; ++row) {
+          const unsigned char* from =
+              tensor.kv + side * tensor.v_distance + (first_row + std::int64_t{row}) * tensor.row_bytes + panel * width;
+          for (std::int32_t chunk = 0; chunk < width / 16; ++chunk, to += 16) {
+            std::memcpy(shared + (to ^ (to >> 7 & mask) << 4), from + chunk * 16, 16);
           }
         }
       }
