@@ -61,7 +61,7 @@ asan-python: $(VENV)/.test ## the planning tests and the fuzzing of the bindings
 
 cpp-test-%: build/%/CMakeCache.txt
 	cmake --build build/$* --parallel $(JOBS)
-	ctest --test-dir build/$* --output-on-failure
+	ctest --test-dir build/$* --output-on-failure --parallel $(JOBS)
 
 build/%/CMakeCache.txt: CMakePresets.json
 	cmake --preset $* -DBLENDSERVE_WERROR=$(WERROR)

@@ -176,6 +176,7 @@ def stub_engine(arguments: argparse.Namespace) -> Engine:
         schedule=arguments.schedule,
         device=torch.device("cpu"),
         dtype=torch.float32,
+        kv_dtype=torch.float32,
         weight_dtype="auto",
         attention="none",
         num_blocks=KV_BLOCKS,

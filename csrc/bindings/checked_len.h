@@ -10,7 +10,8 @@ namespace blendserve::bindings {
 
 inline std::int32_t checked_len(const char* name, std::int64_t len) {
   if (len > std::numeric_limits<std::int32_t>::max()) {
-    throw InvalidInput(std::string(name) + " is too long (" + std::to_string(len) + ")");
+    throw InvalidInput(std::string(name) + " has " + std::to_string(len) + " entries; it must have at most " +
+                       std::to_string(std::numeric_limits<std::int32_t>::max()));
   }
   return static_cast<std::int32_t>(len);
 }

@@ -103,7 +103,7 @@ void forward(const DecoderLayer& layer, const py::object& hidden, const StepView
   if (cache.layout.num_kv_heads != shape.num_kv_heads || cache.layout.head_dim != shape.head_dim) {
     throw InvalidInput("kv has " + std::to_string(cache.layout.num_kv_heads) + " heads of " +
                        std::to_string(cache.layout.head_dim) + "; the layer has " + std::to_string(shape.num_kv_heads) +
-                       " of " + std::to_string(shape.head_dim));
+                       " of " + std::to_string(shape.head_dim) + "; give the cache of this model");
   }
   const DlpackView rows("hidden", hidden);
   rows.require_dtype({kDlFloat32});
@@ -123,8 +123,8 @@ struct HeadInputs {
     rows = span_of<std::int32_t>(row_array, "rows");
     for (const std::int32_t row : rows) {
       if (row >= 0 && row < view.size(0)) continue;
-      throw InvalidInput("rows has " + std::to_string(row) + "; hidden has the rows 0 to " +
-                         std::to_string(view.size(0) - 1));
+      throw InvalidInput("rows has " + std::to_string(row) + "; it must be one of the rows 0 to " +
+                         std::to_string(view.size(0) - 1) + " of hidden");
     }
   }
   const float* hidden() const { return static_cast<const float*>(view.data()); }

@@ -19,7 +19,8 @@ py::capsule borrow(const char* name, const py::object& object) {
   try {
     return object.attr("__dlpack__")();
   } catch (const py::error_already_set& error) {
-    throw InvalidInput(std::string(name) + " does not lend its memory through __dlpack__: " + error.what());
+    throw InvalidInput(std::string(name) + " does not lend its memory through __dlpack__: " + error.what() +
+                       "; pass a dense tensor that needs no gradient");
   }
 }
 

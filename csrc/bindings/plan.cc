@@ -28,7 +28,8 @@ std::span<const T> optional_span(const std::optional<py::array>& array, const ch
   if (!array) return {};
   const auto values = span_of<T>(*array, name);
   if (values.empty() && tree.num_requests() > 0) {
-    throw InvalidInput(std::string(name) + " has 0 values for " + std::to_string(tree.num_requests()) + " requests");
+    throw InvalidInput(std::string(name) + " has 0 values for " + std::to_string(tree.num_requests()) +
+                       " requests; give one each, or None");
   }
   return values;
 }
@@ -125,7 +126,9 @@ std::shared_ptr<Plan> restore_plan(const CostModel& model, const py::array& prom
   const auto squares = span_of<double>(second_moments, "second_moments");
   const auto known = span_of<std::uint8_t>(is_length_known, "is_length_known");
   if (means.size() != lens.size() || squares.size() != lens.size() || known.size() != lens.size()) {
-    throw InvalidInput("prompt_lens, mean_output_lens, second_moments and is_length_known differ in length");
+    throw InvalidInput(
+        "prompt_lens, mean_output_lens, second_moments and is_length_known differ in length; give one value a "
+        "request in each");
   }
   std::vector<RequestShape> shapes;
   shapes.reserve(lens.size());

@@ -39,7 +39,7 @@ void add_planned_requests(StepScheduler& scheduler, const PrefixTree& tree,
                           std::span<const std::int32_t> max_new_tokens, std::int32_t stop_set) {
   if (static_cast<std::int32_t>(max_new_tokens.size()) != tree.num_requests()) {
     throw InvalidInput("max_new_tokens has " + std::to_string(max_new_tokens.size()) + " entries; the plan has " +
-                       std::to_string(tree.num_requests()) + " requests");
+                       std::to_string(tree.num_requests()) + " requests, and each needs one");
   }
   const std::int64_t capacity = scheduler.cache().num_blocks() * scheduler.config().block_size;
   std::int32_t row = 0;

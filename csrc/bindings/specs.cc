@@ -22,7 +22,8 @@ ModelSpec make_model(std::string name, std::int64_t num_layers, double attention
                      double num_params, double head_params, double embedding_params, std::int64_t num_experts,
                      std::int64_t experts_per_token, double expert_params, std::int64_t num_heads,
                      std::int64_t kv_lora_rank, std::int64_t rope_head_dim, std::int64_t weight_bytes,
-                     std::int64_t kv_bytes, bool cascade_attention, std::optional<std::int64_t> max_context) {
+                     std::int64_t kv_bytes, bool cascade_attention, std::optional<std::int64_t> max_context,
+                     std::optional<std::int64_t> vocab_size) {
   ModelSpec spec{.name = std::move(name),
                  .num_layers = num_layers,
                  .attention_width = attention_width,
@@ -39,7 +40,8 @@ ModelSpec make_model(std::string name, std::int64_t num_layers, double attention
                  .weight_bytes = weight_bytes,
                  .kv_bytes = kv_bytes,
                  .cascade_attention = cascade_attention,
-                 .max_context = max_context};
+                 .max_context = max_context,
+                 .vocab_size = vocab_size};
   spec.validate();
   return spec;
 }
@@ -100,6 +102,17 @@ MeasuredRates make_rates(std::int64_t element_bytes, const Curve& layers, const 
   return rates;
 }
 
+py::str model_repr(const ModelSpec& model) {
+  return py::str("ModelSpec({}: {:.3g} B parameters, {} layers, {}-byte weights, {}-byte KV cache)")
+      .format(model.name, model.num_params / 1e9, model.num_layers, model.weight_bytes, model.kv_bytes);
+}
+
+py::str device_repr(const DeviceSpec& device) {
+  return py::str("DeviceSpec({}: {:.3g} TFLOP/s of 2-byte elements, {:.4g} GB/s, {:.3g} GB, tp {}{})")
+      .format(device.name, device.flops_2_byte / 1e12, device.bandwidth / 1e9, device.memory_bytes / 1e9, device.tp,
+              device.measured ? ", measured" : "");
+}
+
 template <typename Named>
 py::list names_of(std::span<const Named> entries) {
   py::list names;
@@ -148,7 +161,7 @@ void register_model(py::module_& m) {
            py::arg("num_experts") = 0, py::arg("experts_per_token") = 0, py::arg("expert_params") = 0.0,
            py::arg("num_heads") = 0, py::arg("kv_lora_rank") = 0, py::arg("rope_head_dim") = 0,
            py::arg("weight_bytes") = 2, py::arg("kv_bytes") = 2, py::arg("cascade_attention") = false,
-           py::arg("max_context") = py::none(),
+           py::arg("max_context") = py::none(), py::arg("vocab_size") = py::none(),
            "head_params and embedding_params (0 if tied) are those of num_params that measured devices charge apart; "
            "num_experts, experts_per_token and expert_params belong to a mixture of experts; num_heads, kv_lora_rank "
            "and rope_head_dim to latent attention, whose kv_width is 0. Raises ValueError for bad values.")
@@ -172,6 +185,8 @@ void register_model(py::module_& m) {
       .def_readonly("kv_bytes", &ModelSpec::kv_bytes, "Of one element.")
       .def_readonly("cascade_attention", &ModelSpec::cascade_attention)
       .def_readonly("max_context", &ModelSpec::max_context, "Tokens, or None.")
+      .def_readonly("vocab_size", &ModelSpec::vocab_size, "Token ids are below it; None: not stated.")
+      .def("__repr__", &model_repr)
       .def(py::self == py::self);
   m.def("named_models", [] { return names_of(named_models()); }, "The names that ModelSpec.named knows.");
 }
@@ -215,6 +230,7 @@ void register_device(py::module_& m) {
       .def_readonly("token_tile", &DeviceSpec::token_tile)
       .def_readonly("kv_memory_bytes", &DeviceSpec::kv_memory_bytes, "Of all tp devices; None: what the model leaves.")
       .def_readonly("measured", &DeviceSpec::measured, "What it was measured to do, or None: a data sheet's figures.")
+      .def("__repr__", &device_repr)
       .def(py::self == py::self);
   m.def("named_devices", [] { return names_of(named_devices()); }, "The names that DeviceSpec.named knows.");
 }

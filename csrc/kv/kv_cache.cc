@@ -47,7 +47,8 @@ KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
 KvCache KvCache::taken_over(KvCache& other) {
   if (other.num_available() != other.num_blocks()) {
     throw InvalidInput("a cache can't be taken over while requests hold " +
-                       std::to_string(other.num_blocks() - other.num_available()) + " of its blocks");
+                       std::to_string(other.num_blocks() - other.num_available()) +
+                       " of its blocks; finish or stop() them first");
   }
   KvCache cache = std::exchange(other, KvCache(other.num_blocks(), other.block_size()));
   other.num_evictions_ = std::exchange(cache.num_evictions_, 0);

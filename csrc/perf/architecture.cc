@@ -91,6 +91,7 @@ ModelSpec Architecture::spec(std::string name) const {
     spec.expert_params = expert_params();
   }
   if (max_context > 0) spec.max_context = max_context;
+  spec.vocab_size = vocab_size;
   spec.validate();
   return spec;
 }

@@ -29,6 +29,7 @@ void ModelSpec::validate() const {
   require_element_bytes("weight_bytes", weight_bytes);
   require_element_bytes("kv_bytes", kv_bytes);
   if (max_context) require_at_least_one("max_context", *max_context);
+  if (vocab_size) require_at_least_one("vocab_size", *vocab_size);
 
   require(num_experts >= 0, "num_experts", num_experts, "0 (a dense model) or more");
   if (is_moe()) {

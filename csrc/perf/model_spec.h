@@ -33,6 +33,7 @@ struct ModelSpec {
   std::int64_t kv_bytes = 2;       // of one element: 4, 2 or 1
   bool cascade_attention = false;  // the kernel reads a shared prefix once a step for all who share it
   std::optional<std::int64_t> max_context = std::nullopt;  // tokens
+  std::optional<std::int64_t> vocab_size = std::nullopt;   // token ids are below it
 
   // Throws InvalidInput, with the names of named_models() for a name that is none of them.
   static ModelSpec named(std::string_view name);

@@ -128,7 +128,7 @@ def test_the_head_reads_rows_that_are_there() -> None:
     logits = head.logits(hidden, np.array([3, 0], np.int32))
     assert logits.shape == (2, VOCAB)
     np.testing.assert_array_equal(head.most_likely(hidden, np.array([3, 0], np.int32)), logits.argmax(axis=1))
-    with pytest.raises(ValueError, match="rows has 4; hidden has the rows 0 to 3"):
+    with pytest.raises(ValueError, match="rows has 4; it must be one of the rows 0 to 3 of hidden"):
         head.logits(hidden, np.array([4], np.int32))
     with pytest.raises(ValueError, match="hidden"):
         head.logits(random(HIDDEN, 4).T, np.array([0], np.int32))

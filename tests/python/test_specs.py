@@ -120,6 +120,12 @@ def num_params(folder: Path, config: dict[str, Any]) -> float:
     return ModelSpec.from_hf(write_config(folder, config)).num_params
 
 
+def test_specs_say_what_they_are() -> None:
+    model, device = ModelSpec.named("llama-3.1-8b"), DeviceSpec.named("a100-sxm-80gb", tp=2)
+    assert repr(model) == "ModelSpec(llama-3.1-8b: 8.03 B parameters, 32 layers, 2-byte weights, 2-byte KV cache)"
+    assert repr(device) == "DeviceSpec(a100-sxm-80gb: 312 TFLOP/s of 2-byte elements, 2039 GB/s, 80 GB, tp 2)"
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_model_read_from_its_folder_is_the_one_of_that_name(tmp_path: Path, name: str) -> None:
     read, named = ModelSpec.from_hf(write_config(tmp_path / name, FAMILIES[name])), ModelSpec.named(name)

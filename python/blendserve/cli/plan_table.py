@@ -33,7 +33,6 @@ def _rows(figures: dict[str, Any]) -> dict[str, str]:
         "ideal": f"{duration(figures['ideal_s'])}, both at once and perfectly overlapped",
         "practical": f"{duration(figures['practical_s'])}, the best that overlapping reaches, "
         "weights read in every step",
-        "predicted": f"{figures['predicted_hours']:.3g} hours",
     }
     if figures["predicted_cost"] is not None:
         rows["cost"] = f"{_amount(figures['predicted_cost'])} at {figures['price_per_hour']:g} per hour"

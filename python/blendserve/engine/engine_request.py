@@ -12,6 +12,7 @@ from blendserve.context_room import context_room
 from blendserve.errors import RequestError
 from blendserve.models import ModelShape
 from blendserve.sampling_params import SamplingParams
+from blendserve.vocabulary import check_vocabulary
 
 __all__ = ["EngineRequest", "RequestLimits"]
 
@@ -97,15 +98,7 @@ class RequestLimits:
             )
 
     def _check_ids(self, name: str, ids: NDArray[np.int32]) -> None:
-        if self._has(ids):
-            return
-        out_of_range = ids[(ids < 0) | (ids >= self.vocab_size)]
-        raise RequestError(
-            f"token id {out_of_range[0]} in {name} is out of range; this model's vocabulary has ids 0 to "
-            f"{self.vocab_size - 1}",
-            code="token_id_out_of_range",
-            param=name,
-        )
+        check_vocabulary(name, ids, self.vocab_size)
 
     def _has(self, ids: NDArray[np.int32]) -> bool:
         """Whether all of them are of the vocabulary: below 0 they are large as unsigned ones."""

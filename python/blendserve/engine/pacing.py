@@ -82,6 +82,7 @@ def _settings(model_dir: Path, config: ResolvedConfig) -> dict[str, Any]:
         "model": model_dir.resolve().name,
         "dtype": str(config.dtype).removeprefix("torch."),
         "weight_dtype": config.weight_dtype,
+        "kv_dtype": config.kv_dtype_name,
         "schedule": config.schedule,
         "seed": config.seed,
         "num_blocks": config.num_blocks,

@@ -73,7 +73,7 @@ class PlanJob:
 
     def _read(self, source: Path, observer: PlanObserver) -> JobPrompts:
         if is_token_file(self.input):
-            return read_tokens(self.input, mean_output=self.mean_output)
+            return read_tokens(self.input, mean_output=self.mean_output, vocab_size=self.model.spec.vocab_size)
         tokenizer_dir = resolve_model(self.model.tokenizer_name)
         try:
             from blendserve.plan_job.read_batch import read_batch
@@ -85,6 +85,7 @@ class PlanJob:
             self.input,
             Tokenizer.load(tokenizer_dir),
             context_len=self.model.spec.max_context,
+            vocab_size=self.model.spec.vocab_size,
             mean_output=self.mean_output,
             on_progress=observer.reading,
         )

@@ -17,6 +17,7 @@ from blendserve.plan_job.output_lengths import LengthSource, known_output_len, m
 from blendserve.plan_job.prompts import JobPrompts
 from blendserve.text.row_tokens import RowTokens, encode_rows
 from blendserve.text.tokenizer import Tokenizer
+from blendserve.vocabulary import check_vocabulary
 
 __all__ = ["OnProgress", "ReadProgress", "read_batch"]
 
@@ -44,13 +45,15 @@ def read_batch(
     mean_output: float | None,
     on_progress: OnProgress,
     context_len: int | None = None,
+    vocab_size: int | None = None,
 ) -> JobPrompts:
     """Reads, renders and tokenizes; holds the token ids and a few bytes a row, nothing else of it.
 
-    Rows that leave no room for an answer in a context of `context_len` are bad ones, as they are to the engine.
+    Rows that leave no room for an answer in a context of `context_len`, or have token ids beyond `vocab_size`, are bad
+    ones, as they are to the engine; None is not checked.
     Raises `UserError` for a file without rows, which the message calls `shown_path`.
     """
-    collected = _Collected(context_len, source_without_length(mean_output))
+    collected = _Collected(context_len, vocab_size, source_without_length(mean_output))
     with path.open("rb") as source:
         total_bytes = path.stat().st_size
         rows = require_rows(read_requests(source), shown_path)
@@ -64,8 +67,9 @@ def read_batch(
 class _Collected:
     """The rows so far, as arrays."""
 
-    def __init__(self, context_len: int | None, source_without_length: LengthSource) -> None:
+    def __init__(self, context_len: int | None, vocab_size: int | None, source_without_length: LengthSource) -> None:
         self._context_len = context_len
+        self._vocab_size = vocab_size
         self._source_without_length = source_without_length
         self.tokens = GrowingArray(np.int32)
         self._offsets = GrowingArray(np.int64)
@@ -90,11 +94,13 @@ class _Collected:
             self._add_request(index, row, token_ids)
 
     def _fitting(self, row: BatchRequest, token_ids: np.ndarray) -> RowTokens | RowError:
-        if self._context_len is not None:
-            try:
+        try:
+            if self._vocab_size is not None and len(token_ids):
+                check_vocabulary("prompt", token_ids, self._vocab_size)
+            if self._context_len is not None:
                 context_room(len(token_ids), self._context_len, row.params.max_tokens)
-            except RequestError as error:
-                return row.failed(error)
+        except RequestError as error:
+            return row.failed(error)
         return row, token_ids
 
     def _add_request(self, index: int, row: BatchRequest, token_ids: np.ndarray) -> None:

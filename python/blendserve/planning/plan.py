@@ -53,6 +53,13 @@ class Plan:
         for array in (self.order, self.max_new_tokens):
             array.flags.writeable = False
 
+    def __repr__(self) -> str:
+        return (
+            f"Plan({self.num_requests:,} requests, density {self.density:.3g}, "
+            f"{self.report.sharing_ratio_planned:.1%} of the prompt tokens shared, "
+            f"{self.model.name} on {self.device.name})"
+        )
+
     @property
     def num_requests(self) -> int:
         return self.core.num_requests

@@ -38,6 +38,7 @@ _MODEL_FIELDS = (
     "kv_bytes",
     "cascade_attention",
     "max_context",
+    "vocab_size",
 )
 
 

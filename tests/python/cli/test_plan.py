@@ -111,7 +111,6 @@ def test_the_table_shows_the_figures(tmp_path: Path) -> None:
         "memory          100 s of reading the KV cache",
         "ideal           2.2 min, both at once and perfectly overlapped",
         "practical       3.0 min, the best that overlapping reaches, weights read in every step",
-        "predicted       0.05 hours",
         "cost            2.00 at 40 per hour",
     ]
     assert re.fullmatch(
@@ -182,6 +181,23 @@ def test_bad_rows_are_named_and_the_others_planned(requests: Path, planner: Fake
     assert len(re.findall(r"^line \d: not valid JSON", log, re.MULTILINE)) == 5
     assert "... and 2 more rows that cannot be planned" in log
     assert planner.calls[0]["rows"] == [[1]]
+
+
+def test_token_ids_beyond_the_vocabulary_are_failed_rows(requests: Path, tmp_path: Path, planner: FakePlanner) -> None:
+    requests.write_bytes(completion("a", [1, 128_256]) + completion("b", [128_255]))
+    rows = np.array([[1, 2], [128_256, 3], [3, 128_255], [200_000, 128_256]], dtype=np.int32)
+    np.save(tmp_path / "rows.npy", rows)
+    beyond = "in prompt is out of range; this model's vocabulary has ids 0 to 128255"
+    ended = run("-i", requests, "--model", "llama-3.1-8b", code=1)
+    assert f"line 1: token id 128256 {beyond}" in ended.log
+    ended = run("-i", tmp_path / "rows.npy", "--model", "llama-3.1-8b", "--order", tmp_path / "order.txt", code=1)
+    assert [line for line in ended.log.splitlines() if beyond in line] == [
+        f"row 2: token id 128256 {beyond}",
+        f"row 4: token id 200000 {beyond}",
+    ]
+    assert "2 from 2 rows, 2 rows failed" in ended.out.decode()
+    assert [call["rows"] for call in planner.calls] == [[[128_255]], [[1, 2], [3, 128_255]]]
+    assert sorted((tmp_path / "order.txt").read_text().split()) == ["0", "2"]
 
 
 def test_a_file_of_token_ids_needs_neither_torch_nor_a_tokenizer(tmp_path: Path) -> None:

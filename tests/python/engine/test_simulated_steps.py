@@ -53,7 +53,7 @@ def test_as_the_cpu_engine(schedule: Any, tmp_path: Path) -> None:
             EngineRequest(np.array(prompt, np.int32), each, "") for prompt, each in zip(prompts, params, strict=True)
         ]
         planner = WindowPlanner.of(model_dir, llm.model_config, llm.config)
-        planned = planner.plan(Arrivals.of(requests, llm.engine.limits))
+        planned = planner.plan(Arrivals.of(requests, lengths.tolist()))
         scheduler = bs.StepScheduler(
             planned.plan, max_new_tokens=lengths, first_rows=planned.first_rows, execution="sequential", **settings
         )

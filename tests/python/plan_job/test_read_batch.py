@@ -61,6 +61,13 @@ def test_prompts_that_fill_the_context_are_bad_rows_but_for_those_that_are_only_
     assert prompts.bad_rows[0].message.startswith("line 1: the prompt has 3 tokens, and the model's context of 3 must ")
 
 
+def test_token_ids_beyond_the_vocabulary_make_bad_rows(tmp_path: Path) -> None:
+    lines = [completion_row("low", prompt=[0, 9]), completion_row("high", prompt=[1, 10])]
+    prompts = read(tmp_path, None, *lines, vocab_size=10)
+    assert requests_of(prompts) == [[0, 9]]
+    assert [(error.line, error.code) for error in prompts.bad_rows] == [(2, "token_id_out_of_range")]
+
+
 def test_bad_rows_are_left_out_and_named(tmp_path: Path) -> None:
     good = completion_row("a", prompt=[1])
     prompts = read(

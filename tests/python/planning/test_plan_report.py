@@ -56,6 +56,13 @@ def test_the_papers_example_densities_come_out() -> None:
         assert plan.density == plan.report.density
 
 
+def test_a_plan_says_what_it_is() -> None:
+    plan = plan_of([[1, 2, 3, 4], [1, 2, 3, 5]], [3, 1], model=LLAMA, device=A100)
+    assert repr(plan) == (
+        f"Plan(2 requests, density {plan.density:.3g}, 37.5% of the prompt tokens shared, {LLAMA.name} on {A100.name})"
+    )
+
+
 def test_a_job_worked_out_by_hand() -> None:
     # Tokens 1 2 | 3 and 1 2 | 4 5; outputs of 3 and 1: three decode steps over the first prompt, none over the second.
     report = plan_of([[1, 2, 3], [1, 2, 4, 5]], [3, 1]).report
