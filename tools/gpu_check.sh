@@ -2,11 +2,14 @@
 # Checks and measures the CUDA kernels on a machine with a GPU; needs no network. Stages run in this order, each under
 # its own time limit, and what one measured is on disk before the next begins:
 #   correctness  tests/gpu
-#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows, prefill -> cuda_attention.json
+#   bandwidth    decode bandwidth by SM budget, a GEMM beside attention, GEMM time by rows -> cuda_attention.json
+#   prefill      prompts and chunks by backend, shapes that only paged_attention takes -> prefill.json
 #   shared       decode with shared prefixes beside plain decode -> shared_prefixes.json
 #   end_to_end   the engine on a model of Llama-3.1-8B's shape with random weights -> end_to_end.json, and with a KV cache
 #                in e4m3 -> end_to_end_fp8.json
 #   sanitizer    compute-sanitizer memcheck and racecheck on tiny shapes
+# Only when asked for, with a library built by `make cuda FLASHINFER=on`:
+#   flashinfer   tests/gpu/test_flashinfer.py
 #
 #   tools/gpu_check.sh OUTPUT_DIR [STAGE...]
 #
@@ -14,7 +17,7 @@
 # interpreter that has torch, pytest and blendserve, COMMIT the commit of the library.
 set -uo pipefail
 
-[ $# -ge 1 ] || { sed -n '2,14p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,17p' "$0"; exit 2; }
 output=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 cd "$(dirname "$0")/.."
@@ -23,7 +26,7 @@ python=${PYTHON:-python3}
 commit=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
 export BLENDSERVE_CUDA_LIB=${BLENDSERVE_CUDA_LIB:-$PWD/build/cuda/csrc/kernels/cuda/libblendserve_cuda.so}
 export PYTHONUNBUFFERED=1
-tiny_shapes="rows_of_queries or any_size or several_levels or (every_token and 33-8)"
+tiny_shapes="rows_of_queries or any_size or any_shape or several_levels or (every_token and 33-8)"
 failed=0
 
 run() {  # run NAME LIMIT_S COMMAND...
@@ -36,12 +39,21 @@ run() {  # run NAME LIMIT_S COMMAND...
 }
 
 correctness() {
-  run correctness 150 "$python" -m pytest tests/gpu -q
+  run correctness 150 "$python" -m pytest tests/gpu -q --ignore tests/gpu/test_flashinfer.py
 }
 
 bandwidth() {
   run bandwidth 120 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
-    --stage bandwidth --stage beside --stage gemm --stage prefill
+    --stage bandwidth --stage beside --stage gemm
+}
+
+prefill() {
+  run prefill 60 "$python" benchmarks/kernels/cuda_attention.py -o "$output/prefill.json" --commit "$commit" \
+    --stage prefill --stage any_shape
+}
+
+flashinfer() {
+  run flashinfer 60 "$python" -m pytest tests/gpu/test_flashinfer.py -q
 }
 
 shared() {
@@ -59,12 +71,12 @@ end_to_end() {
 sanitizer() {
   for tool in memcheck racecheck; do
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 run "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 \
-      --kernel-regex kns=blendserve "$python" -m pytest tests/gpu -q -p no:cacheprovider -k "$tiny_shapes"
+      --kernel-regex kns=blendserve "$python" -m pytest tests/gpu -q --ignore tests/gpu/test_flashinfer.py -p no:cacheprovider -k "$tiny_shapes"
   done
 }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(correctness bandwidth shared end_to_end sanitizer)
+[ $# -gt 0 ] || stages=(correctness bandwidth prefill shared end_to_end sanitizer)
 for stage in "${stages[@]}"; do
   "$stage"
 done

@@ -10,16 +10,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from blendserve.attention import create_backend
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import load_cuda_library
 from blendserve.attention.native_cuda import NativeCudaAttention
 from decode_workload import KV_DTYPES, DecodeShape, DecodeWorkload
 from device_timing import clocks, environment, median_graph_us, median_us, together_us
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
 
 TOLERANCE = 2e-2
 SMALL_BYTES = 1 << 28  # below this a call is too short to be timed alone
@@ -197,40 +202,108 @@ def gemm_by_rows(_: Record) -> Record:
 
 
 def prefill(_: Record) -> Record:
-    """One layer of the backend on whole prompts and on chunks after a cached prefix: append, gather, attention."""
-    spec = AttentionSpec(
-        num_layers=1,
-        num_heads=32,
-        num_kv_heads=8,
-        head_dim=128,
-        num_blocks=8 * 4096 // 16,
-        block_size=16,
-        dtype=torch.bfloat16,
-        device=torch.device("cuda"),
-    )
-    backend = NativeCudaAttention(spec)
-    backend.kv_cache.normal_()
-    points = []
-    for num_sequences, qo_len, kv_len in ((8, 4096, 4096), (1, 4096, 4096), (1, 2048, 2048), (4, 512, 4096)):
+    """One layer on whole prompts and on chunks after a cached prefix, append included, by who attends.
+
+    native_cuda and flashinfer (where it is built in) are the backends; paged_attention is native_cuda with a window one
+    token short of the context, so that nothing else may run; torch_gathered is torch's attention on
+    gathered K and V, without append.
+    """
+    sizes = {"num_layers": 1, "num_heads": 32, "num_kv_heads": 8, "head_dim": 128, "num_blocks": 8 * 4096 // 16}
+    spec = AttentionSpec(**sizes, block_size=16, dtype=torch.bfloat16, device=torch.device("cuda"))
+    lengths = ((8, 4096, 4096), (1, 4096, 4096), (1, 2048, 2048), (4, 512, 4096))
+    return {"points": [prefill_point(spec, *each) for each in lengths]}
+
+
+def prefill_point(spec: AttentionSpec, num_sequences: int, qo_len: int, kv_len: int) -> Record:
+    backends = {"native_cuda": create_backend("native_cuda", spec)}
+    if load_cuda_library().has_flashinfer():
+        backends["flashinfer"] = create_backend("flashinfer", spec)
+    backends["paged_attention"] = create_backend("native_cuda", replace(spec, windows=(kv_len - 1,)))
+    q, k, v = random_heads(spec, num_sequences * qo_len)
+    calls: dict[str, Callable[[], torch.Tensor]] = {}
+    for name, backend in backends.items():
+        assert isinstance(backend, NativeCudaAttention)
+        backend.kv_cache.copy_(cache_values(backend))
         backend.plan(prefill_step(num_sequences, qo_len, kv_len, spec.block_size))
-        num_tokens = num_sequences * qo_len
-        q, k, v = (
-            torch.randn(num_tokens, heads, spec.head_dim, dtype=torch.bfloat16, device="cuda")
-            for heads in (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
-        )
-        us = median_us(lambda q=q, k=k, v=v: backend.forward(0, q, k, v), seconds=0.3)
-        pairs = qo_len * (kv_len - (qo_len - 1) / 2)
-        flops = 4 * num_sequences * spec.num_heads * spec.head_dim * pairs
-        points.append(
-            {
-                "num_sequences": num_sequences,
-                "qo_len": qo_len,
-                "kv_len": kv_len,
-                "us": us,
-                "tflop_s": flops / us / 1e6,
-            }
-        )
-    return {"points": points}
+        calls[name] = partial(backend.forward, 0, q, k, v)
+        cache = backend.kv_cache[0]
+    calls["torch_gathered"] = partial(attend_gathered, cache, q, num_sequences, kv_len)
+    pairs = qo_len * (kv_len - (qo_len - 1) / 2)
+    flops = 4 * num_sequences * spec.num_heads * spec.head_dim * pairs
+    point: Record = {"num_sequences": num_sequences, "qo_len": qo_len, "kv_len": kv_len}
+    expected = calls["native_cuda"]().float()
+    for name, call in calls.items():
+        error = (call().float() - expected).norm() / expected.norm()
+        if not error < TOLERANCE:
+            raise SystemExit(f"{name} and native_cuda differ by {error:.3g} on {point}")
+        point[name] = timed(call, flops)
+    return point
+
+
+def cache_values(backend: NativeCudaAttention) -> torch.Tensor:
+    """The same for every backend of a shape."""
+    generator = torch.Generator("cuda").manual_seed(1)
+    return torch.randn(backend.kv_cache.shape, generator=generator, dtype=backend.kv_cache.dtype, device="cuda")
+
+
+def random_heads(spec: AttentionSpec, num_tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries, keys and values of one step."""
+    heads = (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+    q, k, v = (torch.randn(num_tokens, n, spec.head_dim, dtype=spec.dtype, device="cuda") for n in heads)
+    return q, k, v
+
+
+def timed(call: Callable[[], object], flops: float) -> Record:
+    us = median_us(call, seconds=0.3)
+    return {"us": us, "tflop_s": flops / us / 1e6}
+
+
+def attend_gathered(cache: torch.Tensor, q: torch.Tensor, num_sequences: int, kv_len: int) -> torch.Tensor:
+    """Equal sequences whose blocks follow each other: their K and V are copied out of the pages, then torch attends."""
+    num_blocks = -(-kv_len // cache.shape[3])
+    blocks = torch.arange(num_sequences * num_blocks, device=cache.device)
+    tiles = cache.index_select(0, blocks).unflatten(0, (num_sequences, num_blocks))
+    k, v = tiles.permute(2, 0, 3, 1, 4, 5).flatten(3, 4)[:, :, :, :kv_len]
+    queries = q.unflatten(0, (num_sequences, -1)).transpose(1, 2)
+    mask = causal_lower_right(queries.shape[2], kv_len)
+    attended = scaled_dot_product_attention(queries, k, v, attn_mask=mask, enable_gqa=True)
+    return attended.transpose(1, 2).flatten(0, 1)
+
+
+# Shapes that only paged_attention takes: of Gemma 2 9B, Phi-3 mini and Phi-2.
+ANY_SHAPES: dict[str, Record] = {
+    "gemma-2-9b": {"num_heads": 16, "num_kv_heads": 8, "head_dim": 256, "softcap": 50.0},
+    "phi-3-mini": {"num_heads": 32, "num_kv_heads": 32, "head_dim": 96},
+    "phi-2": {"num_heads": 32, "num_kv_heads": 32, "head_dim": 80},
+}
+
+
+def any_shape(results: Record) -> Record:
+    """Decodes of 64 x 2,048 by SM budget, in GB/s of K and V, and four chunks of 512 after 1,536, in TFLOP/s."""
+    copy_gb_s = results["copy"]["gb_s"]
+    return {"points": [any_shape_point(name, shape, copy_gb_s) for name, shape in ANY_SHAPES.items()]}
+
+
+def any_shape_point(name: str, shape: Record, copy_gb_s: float) -> Record:
+    spec = AttentionSpec(
+        num_layers=1, num_blocks=64 * 128, block_size=16, dtype=torch.bfloat16, device=torch.device("cuda"), **shape
+    )
+    backend = create_backend("native_cuda", spec)
+    assert isinstance(backend, NativeCudaAttention)
+    backend.kv_cache.copy_(cache_values(backend))
+    q, k, v = random_heads(spec, 64)
+    num_bytes = 64 * 2048 * 2 * spec.num_kv_heads * spec.head_dim * spec.dtype.itemsize
+    decodes = []
+    for num_ctas in (24, 44, 88, 132):
+        backend.num_ctas = num_ctas
+        backend.plan(prefill_step(64, 1, 2048, spec.block_size))
+        us = median_us(partial(backend.forward, 0, q, k, v), seconds=0.3)
+        gb_s = num_bytes / us / 1e3
+        decodes.append({"num_ctas": num_ctas, "us": us, "gb_s": gb_s, "share_of_copy": gb_s / copy_gb_s})
+    backend.plan(prefill_step(4, 512, 2048, spec.block_size))
+    flops = 4 * 4 * spec.num_heads * spec.head_dim * 512 * (2048 - 511 / 2)
+    chunks = timed(partial(backend.forward, 0, *random_heads(spec, 4 * 512)), flops)
+    return {"shape": name, "decodes": decodes, "chunks": chunks}
 
 
 def prefill_step(num_sequences: int, qo_len: int, kv_len: int, block_size: int) -> StepTensors:
@@ -255,6 +328,7 @@ STAGES: dict[str, Callable[[Record], Record]] = {
     "beside": gemm_beside_attention,
     "gemm": gemm_by_rows,
     "prefill": prefill,
+    "any_shape": any_shape,
 }
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "KvDtype",
     "Schedule",
     "WeightDtype",
+    "attention_names",
     "kv_element_bytes",
     "parse_size",
 ]
@@ -30,7 +31,9 @@ Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 WeightDtype = Literal["auto", "float32", "bfloat16", "int8"]
 KvDtype = Literal["auto", "float32", "bfloat16", "float16", "fp8_e4m3"]
-Attention = Literal["auto", "native_cpu", "native_cuda", "torch_ref"]  # the backends of `blendserve.attention`
+Attention = Literal["auto", "flashinfer", "native_cpu", "native_cuda", "torch_ref"]
+"""The backends of `blendserve.attention`."""
+
 
 DEFAULT_WINDOW = 100_000
 """Rows of a job that are held in memory at a time."""
@@ -39,6 +42,11 @@ PLANNED_SCHEDULES: tuple[Schedule, ...] = ("blend", "paper")
 
 _KV_ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "fp8_e4m3": 1}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def attention_names() -> tuple[str, ...]:
+    """The backends that `attention` may name besides "auto"."""
+    return tuple(name for name in get_args(Attention) if name != "auto")
 
 
 def parse_size(size: int | str) -> int:

@@ -161,7 +161,11 @@ def _resolve_kv_dtype(config: EngineConfig, dtype: torch.dtype, attention: str) 
     if config.kv_dtype == "auto":
         return dtype
     kv_dtype = _KV_DTYPES[config.kv_dtype]
-    kept = {"native_cpu": (torch.float32, torch.bfloat16), "native_cuda": (dtype, torch.float8_e4m3fn)}
+    kept = {
+        "native_cpu": (torch.float32, torch.bfloat16),
+        "native_cuda": (dtype, torch.float8_e4m3fn),
+        "flashinfer": (dtype,),
+    }
     if attention in kept and kv_dtype not in kept[attention]:
         names = " or ".join(map(_name, kept[attention]))
         raise UserError(

@@ -75,7 +75,10 @@ struct PagedProblem {
           norm += expected[d] * expected[d];
         }
         const double relative = std::sqrt(error / norm);
-        worst = relative <= worst ? worst : relative;
+        if (std::isnan(relative)) {
+          return relative;
+        }
+        worst = std::max(worst, relative);
       }
     }
     return worst;

@@ -7,6 +7,7 @@ from typing import Any
 
 import blendserve as bs
 import pytest
+from tiny_families import build_family
 from tiny_models import VOCAB_SIZE, build_llama
 
 pytestmark = pytest.mark.gpu
@@ -68,3 +69,13 @@ def test_sampled_answers_repeat_and_follow_their_seed(model_dir: Path) -> None:
     first, second = (llm.generate([[5, 6, 7]], params)[0] for _ in range(2))
     assert first.outputs == second.outputs
     assert first.outputs[0].token_ids != first.outputs[1].token_ids
+
+
+@pytest.mark.parametrize(
+    "family", ["mistral", "qwen3 with windows in some layers, tied", "gemma2", "gemma3", "phi-3", "starcoder2"]
+)
+def test_families_with_windows_and_caps_answer_as_the_reference_does(family: str, tmp_path: Path) -> None:
+    model_dir = build_family(tmp_path / "model", family, head_dim=32)
+    params = bs.SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True, logprobs=2)
+    expected = bs.LLM(model_dir, device="cpu", dtype="bfloat16", attention="torch_ref").generate(prompts(), params)
+    assert_same_up_to_near_ties(bs.LLM(model_dir, device="cuda").generate(prompts(), params), expected)

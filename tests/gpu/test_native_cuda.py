@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from blendserve.attention import AttentionBackend, create_backend
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.kv_elements import as_cached, from_cached
 from blendserve.attention.native_cuda import NativeCudaAttention
@@ -17,7 +18,6 @@ pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda")
 NUM_LAYERS, NUM_HEADS, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE = 2, 8, 2, 64, 16
 BLOCKS_PER_SEQUENCE = 20
-FREQUENCIES = inverse_frequencies(RopeConfig(), HEAD_DIM)
 
 
 def make_spec(**changes: object) -> AttentionSpec:
@@ -55,12 +55,18 @@ def make_step(chunks: list[tuple[int, int, int]]) -> StepTensors:
     )
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, window: int = 0, softcap: float = 0.0) -> Tensor:
     """The last len(q) tokens of a sequence, causally, in float64. q [n, heads, d]; k, v [len, kv_heads, d]."""
     group = q.shape[1] // k.shape[1]
     keys, values = (x.double().repeat_interleave(group, dim=1) for x in (k, v))
     scores = torch.einsum("qhd,khd->hqk", q.double(), keys) * q.shape[2] ** -0.5
-    hidden = torch.ones(scores.shape[1:], dtype=torch.bool, device=DEVICE).triu(1 + len(k) - len(q))
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    last = torch.arange(len(k) - len(q), len(k), device=DEVICE)[:, None]
+    positions = torch.arange(len(k), device=DEVICE)
+    hidden = positions > last
+    if window:
+        hidden |= positions <= last - window
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, float("-inf")).softmax(-1), values)
 
 
@@ -68,35 +74,37 @@ def as_kept(x: Tensor, spec: AttentionSpec, scale: float) -> Tensor:
     return from_cached(as_cached(x, spec.dtype, scale), torch.float32, scale)
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"dtype": torch.float8_e4m3fn, "kv_scales": ((1.0, 1.0), (0.5, 0.3))}], ids=["bfloat16", "e4m3"]
-)
-def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_before(changes: dict[str, object]) -> None:
-    spec = make_spec(**changes)
-    backend = NativeCudaAttention(spec)
+STEPS = [
+    [(0, 0, 50), (1, 0, 17)],
+    [(0, 50, 1), (2, 0, 1), (1, 17, 100)],
+    [(0, 51, 1), (2, 1, 1), (1, 117, 1), (3, 0, 200), (4, 0, 16)],
+    [(3, 200, 1), (0, 52, 1)],
+    [(4, 16, 33)],
+    [(4, 49, 200), (0, 53, 7), (1, 118, 1)],
+]
+
+
+def assert_steps_attend_to_all_that_came_before(backend: AttentionBackend) -> None:
+    """Runs STEPS in every layer, compared with attention in float64; layer 0 without rotation."""
+    assert isinstance(backend, NativeCudaAttention)
+    spec = backend.spec
+    frequencies = inverse_frequencies(RopeConfig(), spec.head_dim)
     backend.kv_cache.view(torch.uint8).fill_(0xFF)  # NaN
-    history = {(layer, s): ([], []) for layer in range(NUM_LAYERS) for s in range(5)}
-    steps = [
-        [(0, 0, 50), (1, 0, 17)],
-        [(0, 50, 1), (2, 0, 1), (1, 17, 100)],
-        [(0, 51, 1), (2, 1, 1), (1, 117, 1), (3, 0, 200), (4, 0, 16)],
-        [(3, 200, 1), (0, 52, 1)],
-        [(4, 16, 33)],
-    ]
+    history = {(layer, s): ([], []) for layer in range(spec.num_layers) for s in range(5)}
     torch.manual_seed(0)
-    for number, chunks in enumerate(steps):
+    for number, chunks in enumerate(STEPS):
         step = make_step(chunks)
         backend.num_ctas = (132, 7)[number % 2]
         backend.plan(step)
-        for layer in range(NUM_LAYERS):
-            num_tokens = len(step.positions)
-            qkv = torch.randn(num_tokens, NUM_HEADS + 2 * NUM_KV_HEADS, HEAD_DIM, dtype=torch.bfloat16, device=DEVICE)
-            q, k, v = qkv.split([NUM_HEADS, NUM_KV_HEADS, NUM_KV_HEADS], dim=1)
+        for layer in range(spec.num_layers):
+            num_heads = (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+            qkv = torch.randn(len(step.positions), sum(num_heads), spec.head_dim, device=DEVICE).to(spec.dtype)
+            q, k, v = qkv.split(num_heads, dim=1)
             if layer == 0:
                 out = backend.forward(layer, q, k, v)
             else:  # the backend rotates, the test does so first
                 positions = torch.from_numpy(step.positions).to(DEVICE)
-                rotation = rotation_at(positions, FREQUENCIES.to(DEVICE), torch.bfloat16)
+                rotation = rotation_at(positions, frequencies.to(DEVICE), spec.dtype)
                 heads = q.clone(), k.clone()
                 rotate_(q, rotation)
                 rotate_(k, rotation)
@@ -108,12 +116,33 @@ def test_steps_that_mix_decodes_and_prefill_chunks_attend_to_all_that_came_befor
                 keys, values = history[layer, sequence]
                 keys.append(kept_k[begin:end])
                 values.append(kept_v[begin:end])
-                if before == 0 and new > 1:  # a whole prompt attends to what it brings, not to what is kept of it
-                    expected = attend(q[begin:end], k[begin:end], v[begin:end])
-                else:
-                    expected = attend(q[begin:end], torch.cat(keys), torch.cat(values))
+                # A whole prompt attends to what it brings, not to what is kept of it.
+                is_prompt = before == 0 and new > 1
+                seen = (k[begin:end], v[begin:end]) if is_prompt else (torch.cat(keys), torch.cat(values))
+                expected = attend(q[begin:end], *seen, spec.window(layer), spec.softcap)
                 error = (out[begin:end].double() - expected).norm() / expected.norm()
                 assert error < 1e-2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"head_dim": 128, "dtype": torch.float16},
+        {"head_dim": 80, "num_heads": 6},
+        {"head_dim": 96, "num_heads": 2},
+        {"head_dim": 256, "softcap": 5.0, "windows": (24, 0)},
+        {"head_dim": 128, "windows": (60, 60), "dtype": torch.float16},
+        {"head_dim": 64, "num_heads": 64},
+        {"head_dim": 16, "num_heads": 142},
+        {"dtype": torch.float8_e4m3fn, "kv_scales": ((1.0, 1.0), (0.5, 0.3))},
+    ],
+    ids=str,
+)
+def test_steps_of_any_shape_that_mix_decodes_and_chunks_attend_to_all_that_came_before(
+    change: dict[str, object],
+) -> None:
+    assert_steps_attend_to_all_that_came_before(create_backend("native_cuda", make_spec(**change)))
 
 
 def test_sequences_that_share_blocks_are_read_once_where_it_pays_with_the_same_answer() -> None:
@@ -151,8 +180,7 @@ def test_sequences_that_share_blocks_are_read_once_where_it_pays_with_the_same_a
     [
         ({"device": torch.device("cpu")}, "device is cpu"),
         ({"dtype": torch.float32}, "dtype is torch.float32"),
-        ({"head_dim": 80}, "head_dim is 80"),
-        ({"num_heads": 64}, "32 query heads share a KV head"),
+        ({"head_dim": 72}, "head_dim is 72"),
     ],
 )
 def test_what_the_kernels_lack_is_refused(change: dict[str, object], message: str) -> None:

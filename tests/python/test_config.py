@@ -89,6 +89,6 @@ def test_a_config_is_frozen_and_knows_its_fields() -> None:
 
 def test_an_attention_backend_that_is_none_is_refused_before_anything_is_read() -> None:
     with pytest.raises(
-        UserError, match="attention is 'fast'; it must be one of auto, native_cpu, native_cuda, torch_ref"
+        UserError, match="attention is 'fast'; it must be one of auto, flashinfer, native_cpu, native_cuda, torch_ref"
     ):
         EngineConfig(attention="fast")  # type: ignore[arg-type]

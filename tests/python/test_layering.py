@@ -37,6 +37,7 @@ CPP_FOREIGN: dict[str, set[str]] = {
     "pybind11/": {"bindings"},
     "Python.h": {"bindings"},
     "cuda": {"kernels/cuda"},
+    "flashinfer/": {"kernels/cuda"},
     "torch/": set(),
     "ATen/": set(),
     "c10/": set(),

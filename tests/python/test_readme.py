@@ -36,7 +36,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-COMMANDS = ["run", "plan", "simulate", "synthesize", "profile"]
+COMMANDS = ["run", "plan", "simulate", "synthesize", "profile", "env"]
 
 
 @pytest.fixture(scope="module", params=COMMANDS)

@@ -3,9 +3,12 @@
 #include <string>
 
 #include "base/error.h"
+#include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/blendserve_cuda.h"
 #include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/flashinfer_prefill.h"
 #include "kernels/cuda/kv_append.h"
+#include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/paged_decode.h"
 
 namespace blendserve::cuda {
@@ -26,6 +29,19 @@ std::int32_t guarded(const char* name, Operation operation) {
     last_error = std::string(name) + ": " + error.what();
     return BLENDSERVE_CUDA_ERROR;
   }
+}
+
+AttentionBatch attention_batch(const blendserve_attention_batch& batch) {
+  const auto num_seqs = static_cast<std::size_t>(batch.num_seqs);
+  return {.first_tokens = {batch.first_tokens, num_seqs},
+          .qo_lens = {batch.qo_lens, num_seqs},
+          .kv_lens = {batch.kv_lens, num_seqs},
+          .first_blocks = {batch.first_blocks, num_seqs},
+          .num_kv_heads = batch.num_kv_heads,
+          .group = batch.group,
+          .head_dim = batch.head_dim,
+          .window = batch.window,
+          .num_ctas = batch.num_ctas};
 }
 
 }  // namespace
@@ -70,6 +86,46 @@ int64_t blendserve_decode_partial_bytes(int32_t group, int32_t head_dim) {
 
 int32_t blendserve_paged_decode(const blendserve_paged_decode_params* params, int64_t stream) {
   return guarded("paged_decode", [&] { paged_decode(*params, reinterpret_cast<cudaStream_t>(stream)); });
+}
+
+int64_t blendserve_attention_plan_bytes(const blendserve_attention_batch* batch) {
+  return attention_plan_bytes(attention_batch(*batch));
+}
+
+int32_t blendserve_attention_plan(const blendserve_attention_batch* batch, void* host_plan, int64_t host_plan_bytes,
+                                  int64_t* used_bytes) {
+  return guarded("attention_plan", [&] {
+    const std::span plan(static_cast<std::byte*>(host_plan), static_cast<std::size_t>(host_plan_bytes));
+    *used_bytes = plan_attention(attention_batch(*batch), plan);
+  });
+}
+
+int64_t blendserve_attention_workspace_bytes(int32_t num_ctas, int32_t head_dim) {
+  return attention_workspace_bytes(num_ctas, head_dim);
+}
+
+int32_t blendserve_paged_attention(const blendserve_paged_attention_params* params, int64_t stream) {
+  return guarded("paged_attention", [&] { paged_attention(*params, reinterpret_cast<cudaStream_t>(stream)); });
+}
+
+int32_t blendserve_has_flashinfer(void) { return has_flashinfer() ? 1 : 0; }
+
+int64_t blendserve_flashinfer_plan_bytes(const blendserve_attention_batch* batch, int32_t block_size) {
+  return flashinfer_plan_bytes({attention_batch(*batch), {}, block_size});
+}
+
+int32_t blendserve_flashinfer_plan_prefill(const blendserve_attention_batch* batch, const int32_t* block_table,
+                                           int64_t num_table_blocks, int32_t block_size, void* host_plan,
+                                           int64_t host_plan_bytes, blendserve_flashinfer_plan* planned) {
+  return guarded("flashinfer_plan_prefill", [&] {
+    const std::span plan(static_cast<std::byte*>(host_plan), static_cast<std::size_t>(host_plan_bytes));
+    const std::span blocks(block_table, static_cast<std::size_t>(num_table_blocks));
+    *planned = plan_flashinfer({attention_batch(*batch), blocks, block_size}, plan);
+  });
+}
+
+int32_t blendserve_flashinfer_prefill(const blendserve_flashinfer_prefill_params* params, int64_t stream) {
+  return guarded("flashinfer_prefill", [&] { flashinfer_prefill(*params, reinterpret_cast<cudaStream_t>(stream)); });
 }
 
 int32_t blendserve_kv_append(const blendserve_kv_append_params* params, int64_t stream) {

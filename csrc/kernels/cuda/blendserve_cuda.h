@@ -72,6 +72,80 @@ struct blendserve_paged_decode_params {
   float v_scale;
 };
 
+// Sequences of a step for blendserve_paged_attention: sequence s has qo_lens[s] query tokens from first_tokens[s] on,
+// the last of its kv_lens[s] positions. Arrays are on the host.
+struct blendserve_attention_batch {
+  const int32_t* first_tokens;  // [num_seqs]
+  const int32_t* qo_lens;       // [num_seqs]
+  const int32_t* kv_lens;       // [num_seqs]
+  const int32_t* first_blocks;  // [num_seqs] index into the block table
+  int32_t num_seqs;
+  int32_t num_kv_heads;
+  int32_t group;  // num_heads / num_kv_heads
+  int32_t head_dim;
+  int32_t window;  // positions a token attends to, itself included; 0: all before it
+  int32_t num_ctas;
+};
+
+struct blendserve_paged_attention_params {
+  const void* q;               // [num_tokens, num_heads, head_dim], rows q_stride elements apart
+  void* out;                   // [num_tokens, num_heads, head_dim], rows out_stride elements apart
+  const void* kv;              // one layer as in csrc/base/kv_layout.h
+  const int32_t* block_table;  // of the step
+  const void* plan;            // a copy of what blendserve_attention_plan wrote for the same shape, window and num_ctas
+  void* workspace;             // blendserve_attention_workspace_bytes, aligned to 16
+  int64_t workspace_bytes;
+  int64_t q_stride;
+  int64_t out_stride;
+  int64_t num_blocks;
+  int32_t num_heads;
+  int32_t num_kv_heads;
+  int32_t head_dim;    // a multiple of 8 up to 256
+  int32_t block_size;  // any
+  int32_t num_ctas;    // the SM budget: the grid has exactly this many CTAs, one to a multiprocessor
+  int32_t dtype;
+  int32_t window;
+  float scale;    // multiplies q.k
+  float softcap;  // 0: none; else a scaled score becomes softcap * tanh(score / softcap)
+};
+
+// What blendserve_flashinfer_plan_prefill wrote: arrays of int32 at byte offsets of the plan, by FlashInfer's rules.
+struct blendserve_flashinfer_plan {
+  int64_t q_indptr;
+  int64_t page_indptr;
+  int64_t pages;
+  int64_t last_page_lens;
+  int64_t requests;
+  int64_t q_tiles;
+  int64_t kv_tiles;
+  int64_t merge_indptr;
+  int64_t o_indptr;
+  int64_t chunk_tokens;
+  int64_t used_bytes;          // to be copied to the device
+  int64_t num_partial_tokens;  // in the workspace; 0: no tile's positions are split
+  int32_t first_token;
+  int32_t num_seqs;
+  int32_t num_tokens;
+  int32_t num_tiles;
+};
+
+struct blendserve_flashinfer_prefill_params {
+  const void* q;     // [num_tokens, num_heads, head_dim], rows q_stride elements apart
+  void* out;         // [num_tokens, num_heads, head_dim], dense
+  const void* kv;    // one layer as in csrc/base/kv_layout.h
+  const void* plan;  // a copy of what blendserve_flashinfer_plan_prefill wrote for the same shape
+  void* workspace;   // blendserve_attention_workspace_bytes of the plan's num_ctas, aligned to 16
+  int64_t workspace_bytes;
+  int64_t q_stride;
+  int32_t num_heads;
+  int32_t num_kv_heads;
+  int32_t head_dim;  // 64 or 128
+  int32_t block_size;
+  int32_t dtype;
+  float scale;  // multiplies q.k
+  struct blendserve_flashinfer_plan planned;
+};
+
 struct blendserve_kv_append_params {
   void* q;                      // [num_tokens, num_heads, head_dim], rows q_stride elements apart; only to be rotated
   void* k;                      // [num_tokens, num_kv_heads, head_dim], rows k_stride elements apart
@@ -111,6 +185,42 @@ BLENDSERVE_CUDA_API int64_t blendserve_decode_partial_bytes(int32_t group, int32
 
 BLENDSERVE_CUDA_API int32_t blendserve_paged_decode(const struct blendserve_paged_decode_params* params,
                                                     int64_t stream);
+
+// Host only. Bytes of a buffer that holds the plan of `batch`.
+BLENDSERVE_CUDA_API int64_t blendserve_attention_plan_bytes(const struct blendserve_attention_batch* batch);
+
+// Host only. Plans one step into host_plan (aligned to 16); used_bytes of it are to be copied to the device.
+BLENDSERVE_CUDA_API int32_t blendserve_attention_plan(const struct blendserve_attention_batch* batch, void* host_plan,
+                                                      int64_t host_plan_bytes, int64_t* used_bytes);
+
+// Host only.
+BLENDSERVE_CUDA_API int64_t blendserve_attention_workspace_bytes(int32_t num_ctas, int32_t head_dim);
+
+// Causal attention of any number of query tokens per sequence.
+BLENDSERVE_CUDA_API int32_t blendserve_paged_attention(const struct blendserve_paged_attention_params* params,
+                                                       int64_t stream);
+
+// Host only. 1 when the library is built with FlashInfer's prefill kernels; without them the functions below that can
+// fail do.
+BLENDSERVE_CUDA_API int32_t blendserve_has_flashinfer(void);
+
+// Host only. Bytes of a buffer that holds the plan of `batch`.
+BLENDSERVE_CUDA_API int64_t blendserve_flashinfer_plan_bytes(const struct blendserve_attention_batch* batch,
+                                                             int32_t block_size);
+
+// Host only. Plans sequences whose query tokens follow each other into host_plan (aligned to 16). block_table is on the
+// host. num_ctas says how finely the positions of few tiles are split; the kernel takes as many multiprocessors as it
+// likes.
+BLENDSERVE_CUDA_API int32_t blendserve_flashinfer_plan_prefill(const struct blendserve_attention_batch* batch,
+                                                               const int32_t* block_table, int64_t num_table_blocks,
+                                                               int32_t block_size, void* host_plan,
+                                                               int64_t host_plan_bytes,
+                                                               struct blendserve_flashinfer_plan* planned);
+
+// Causal attention of the planned sequences, by FlashInfer.
+BLENDSERVE_CUDA_API int32_t blendserve_flashinfer_prefill(const struct blendserve_flashinfer_prefill_params* params,
+                                                          int64_t stream);
+
 // Rotates q and k in place, if there are factors, then appends k and v.
 BLENDSERVE_CUDA_API int32_t blendserve_kv_append(const struct blendserve_kv_append_params* params, int64_t stream);
 

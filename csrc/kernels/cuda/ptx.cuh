@@ -115,6 +115,13 @@ __device__ __forceinline__ void copy_async_16(std::uint32_t shared_to, const voi
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_to), "l"(from) : "memory");
 }
 
+// 16 zero bytes in place of the copy unless `is_there`; `from` is then not read.
+__device__ __forceinline__ void copy_async_16_or_zero(std::uint32_t shared_to, const void* from, bool is_there) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_to), "l"(from),
+               "r"(is_there ? 16 : 0)
+               : "memory");
+}
+
 __device__ __forceinline__ void init_barrier(std::uint32_t barrier, std::uint32_t arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }

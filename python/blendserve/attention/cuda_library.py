@@ -14,12 +14,18 @@ import numpy.typing as npt
 from blendserve.errors import BlendserveError, UserError
 
 __all__ = [
+    "AttentionBatch",
     "CudaLibrary",
     "DecodeBatch",
     "DecodePlanSummary",
+    "FlashInferPlan",
+    "FlashInferPrefillParams",
     "KvAppendParams",
+    "PagedAttentionParams",
     "PagedDecodeParams",
+    "library_path",
     "load_cuda_library",
+    "why_not_loaded",
 ]
 
 LIBRARY_NAME = "libblendserve_cuda.so"
@@ -88,6 +94,93 @@ class PagedDecodeParams(ctypes.Structure):
     )
 
 
+class AttentionBatch(ctypes.Structure):
+    """struct blendserve_attention_batch"""
+
+    _fields_ = (
+        ("first_tokens", _Pointer),
+        ("qo_lens", _Pointer),
+        ("kv_lens", _Pointer),
+        ("first_blocks", _Pointer),
+        ("num_seqs", _Int32),
+        ("num_kv_heads", _Int32),
+        ("group", _Int32),
+        ("head_dim", _Int32),
+        ("window", _Int32),
+        ("num_ctas", _Int32),
+    )
+
+
+class PagedAttentionParams(ctypes.Structure):
+    """struct blendserve_paged_attention_params"""
+
+    _fields_ = (
+        ("q", _Pointer),
+        ("out", _Pointer),
+        ("kv", _Pointer),
+        ("block_table", _Pointer),
+        ("plan", _Pointer),
+        ("workspace", _Pointer),
+        ("workspace_bytes", _Int64),
+        ("q_stride", _Int64),
+        ("out_stride", _Int64),
+        ("num_blocks", _Int64),
+        ("num_heads", _Int32),
+        ("num_kv_heads", _Int32),
+        ("head_dim", _Int32),
+        ("block_size", _Int32),
+        ("num_ctas", _Int32),
+        ("dtype", _Int32),
+        ("window", _Int32),
+        ("scale", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+    )
+
+
+class FlashInferPlan(ctypes.Structure):
+    """struct blendserve_flashinfer_plan"""
+
+    _fields_ = (
+        ("q_indptr", _Int64),
+        ("page_indptr", _Int64),
+        ("pages", _Int64),
+        ("last_page_lens", _Int64),
+        ("requests", _Int64),
+        ("q_tiles", _Int64),
+        ("kv_tiles", _Int64),
+        ("merge_indptr", _Int64),
+        ("o_indptr", _Int64),
+        ("chunk_tokens", _Int64),
+        ("used_bytes", _Int64),
+        ("num_partial_tokens", _Int64),
+        ("first_token", _Int32),
+        ("num_seqs", _Int32),
+        ("num_tokens", _Int32),
+        ("num_tiles", _Int32),
+    )
+
+
+class FlashInferPrefillParams(ctypes.Structure):
+    """struct blendserve_flashinfer_prefill_params"""
+
+    _fields_ = (
+        ("q", _Pointer),
+        ("out", _Pointer),
+        ("kv", _Pointer),
+        ("plan", _Pointer),
+        ("workspace", _Pointer),
+        ("workspace_bytes", _Int64),
+        ("q_stride", _Int64),
+        ("num_heads", _Int32),
+        ("num_kv_heads", _Int32),
+        ("head_dim", _Int32),
+        ("block_size", _Int32),
+        ("dtype", _Int32),
+        ("scale", ctypes.c_float),
+        ("planned", FlashInferPlan),
+    )
+
+
 class KvAppendParams(ctypes.Structure):
     """struct blendserve_kv_append_params"""
 
@@ -124,6 +217,28 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "blendserve_decode_partial_bytes": (_Int64, (_Int32, _Int32)),
     "blendserve_paged_decode": (_Int32, (ctypes.POINTER(PagedDecodeParams), _Int64)),
+    "blendserve_attention_plan_bytes": (_Int64, (ctypes.POINTER(AttentionBatch),)),
+    "blendserve_attention_plan": (
+        _Int32,
+        (ctypes.POINTER(AttentionBatch), _Pointer, _Int64, ctypes.POINTER(_Int64)),
+    ),
+    "blendserve_attention_workspace_bytes": (_Int64, (_Int32, _Int32)),
+    "blendserve_paged_attention": (_Int32, (ctypes.POINTER(PagedAttentionParams), _Int64)),
+    "blendserve_has_flashinfer": (_Int32, ()),
+    "blendserve_flashinfer_plan_bytes": (_Int64, (ctypes.POINTER(AttentionBatch), _Int32)),
+    "blendserve_flashinfer_plan_prefill": (
+        _Int32,
+        (
+            ctypes.POINTER(AttentionBatch),
+            _Pointer,
+            _Int64,
+            _Int32,
+            _Pointer,
+            _Int64,
+            ctypes.POINTER(FlashInferPlan),
+        ),
+    ),
+    "blendserve_flashinfer_prefill": (_Int32, (ctypes.POINTER(FlashInferPrefillParams), _Int64)),
     "blendserve_kv_append": (_Int32, (ctypes.POINTER(KvAppendParams), _Int64)),
 }
 
@@ -184,6 +299,62 @@ class CudaLibrary:
         """Queues attention of one query token per row."""
         self._check(self._functions.blendserve_paged_decode(ctypes.byref(params), stream))
 
+    def attention_plan_bytes(self, batch: AttentionBatch) -> int:
+        """Bytes that hold the plan of `batch`."""
+        return int(self._functions.blendserve_attention_plan_bytes(ctypes.byref(batch)))
+
+    def attention_plan(self, batch: AttentionBatch, plan: npt.NDArray[np.uint8]) -> int:
+        """Plans the sequences of `batch` into `plan`; returns how many bytes of it are to reach the device."""
+        used_bytes = _Int64()
+        self._check(
+            self._functions.blendserve_attention_plan(
+                ctypes.byref(batch), plan.ctypes.data, plan.nbytes, ctypes.byref(used_bytes)
+            )
+        )
+        return used_bytes.value
+
+    def attention_workspace_bytes(self, num_ctas: int, head_dim: int) -> int:
+        """Bytes of device memory that `paged_attention` needs."""
+        return int(self._functions.blendserve_attention_workspace_bytes(num_ctas, head_dim))
+
+    def paged_attention(self, params: PagedAttentionParams, stream: int) -> None:
+        """Queues causal attention of any number of query tokens per sequence."""
+        self._check(self._functions.blendserve_paged_attention(ctypes.byref(params), stream))
+
+    def has_flashinfer(self) -> bool:
+        """Whether FlashInfer's prefill is built in."""
+        return bool(self._functions.blendserve_has_flashinfer())
+
+    def flashinfer_plan_bytes(self, batch: AttentionBatch, block_size: int) -> int:
+        """Bytes that hold FlashInfer's plan of `batch`."""
+        return int(self._functions.blendserve_flashinfer_plan_bytes(ctypes.byref(batch), block_size))
+
+    def flashinfer_plan(
+        self,
+        batch: AttentionBatch,
+        block_table: npt.NDArray[np.int32],
+        block_size: int,
+        plan: npt.NDArray[np.uint8],
+    ) -> FlashInferPlan:
+        """Plans sequences whose query tokens follow each other into `plan`, with the step's block table."""
+        planned = FlashInferPlan()
+        self._check(
+            self._functions.blendserve_flashinfer_plan_prefill(
+                ctypes.byref(batch),
+                block_table.ctypes.data,
+                len(block_table),
+                block_size,
+                plan.ctypes.data,
+                plan.nbytes,
+                ctypes.byref(planned),
+            )
+        )
+        return planned
+
+    def flashinfer_prefill(self, params: FlashInferPrefillParams, stream: int) -> None:
+        """Queues causal attention of the planned sequences."""
+        self._check(self._functions.blendserve_flashinfer_prefill(ctypes.byref(params), stream))
+
     def kv_append(self, params: KvAppendParams, stream: int) -> None:
         """Queues the rotation of new queries and keys, in place, and the copy of keys and values into the cache."""
         self._check(self._functions.blendserve_kv_append(ctypes.byref(params), stream))
@@ -194,8 +365,22 @@ class CudaLibrary:
             raise UserError(message) if status == INVALID_INPUT else BlendserveError(message)
 
 
+def library_path() -> Path:
+    """What BLENDSERVE_CUDA_LIB names, else the library beside the package."""
+    named = os.environ.get(LIBRARY_VARIABLE)
+    return Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME
+
+
 @cache
 def load_cuda_library() -> CudaLibrary:
-    """The library named by BLENDSERVE_CUDA_LIB, else the one beside the package."""
-    named = os.environ.get(LIBRARY_VARIABLE)
-    return CudaLibrary(Path(named) if named else Path(__file__).parent.parent / LIBRARY_NAME)
+    """The library at `library_path()`."""
+    return CudaLibrary(library_path())
+
+
+def why_not_loaded() -> str | None:
+    """Why the library cannot be used, in words; None when it can."""
+    try:
+        load_cuda_library()
+    except UserError as error:
+        return str(error)
+    return None

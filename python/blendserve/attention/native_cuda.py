@@ -1,4 +1,4 @@
-"""Attention on an NVIDIA GPU with this project's own kernels; prefill chunks go through torch."""
+"""Attention on an NVIDIA GPU: this project's own kernels, torch's for whole prompts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from blendserve.attention.any_shape import AnyShapeAttention
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import DecodeBatch, KvAppendParams, PagedDecodeParams, load_cuda_library
+from blendserve.attention.flashinfer import FlashInferPrefill
 from blendserve.attention.kv_elements import as_indexable, from_cached
+from blendserve.attention.portion import DeviceStep, Division, PlannedPortion, Portion, divide, windows_of_step
 from blendserve.attention.rotation import Rotation
 from blendserve.errors import UserError
 
@@ -21,20 +24,31 @@ __all__ = ["NativeCudaAttention"]
 
 _DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
 _KV_DTYPE_CODES = {**_DTYPE_CODES, torch.float8_e4m3fn: 2}
-_HEAD_DIMS = (64, 128)
-_MAX_GROUP = 16
+_DECODE_HEAD_DIMS = (64, 128)  # of paged_decode
+_MAX_DECODE_GROUP = 16
+_MAX_HEAD_DIM = 256  # of paged_attention
+_HEAD_DIM_STEP = 16
 _ALIGNMENT = 16
 _SHARING_WORKSPACE_BYTES = 64 << 20  # of partial results
 
 
 @dataclass(frozen=True, slots=True)
-class _PrefillChunk:
-    """Tokens [begin, end) of the step: the last of their sequence's kv_len positions."""
+class _GatheredChunk:
+    """Query tokens of one sequence, the last of its kv_len positions."""
 
-    begin: int
-    end: int
+    tokens: slice
     kv_len: int
     blocks: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerWork:
+    """Who computes what of the planned step in the layers of one window."""
+
+    has_decodes: bool  # the step's leading decodes, by paged_decode
+    prompts: list[slice]  # query tokens of whole prompts, by torch
+    portions: list[tuple[PlannedPortion, int]]  # with the address of each one's plan
+    gathered: list[_GatheredChunk]  # over a cache in e4m3, by torch
 
 
 class _StepBuffer:
@@ -65,19 +79,21 @@ class _StepBuffer:
 
 
 class NativeCudaAttention:
-    """Sequences with one new token take `paged_decode`, longer chunks torch's attention on gathered keys and values.
+    """Decodes take `paged_decode`, whole prompts torch's attention, all else the kernel that takes any shape: chunks
+    after a cached prefix, windows, caps, and decodes of heads that `paged_decode` lacks.
 
-    num_ctas: how many multiprocessors decode attention may take, all of them at first; set it before `plan`.
+    num_ctas: how many multiprocessors this project's attention kernels may take, all of them at first; set it before
+        `plan`.
+    with_flashinfer: prompts and chunks take FlashInfer's prefill in layers without windows and caps.
     share_prefixes: whether blocks that several sequences share may be read once for all; the plan of each step decides
         where that pays.
     """
 
-    name = "native_cuda"
-
-    def __init__(self, spec: AttentionSpec) -> None:
+    def __init__(self, spec: AttentionSpec, *, with_flashinfer: bool = False) -> None:
         reason = _unsupported(spec)
         if reason is not None:
             raise UserError(f"{reason}; choose another attention backend")
+        self.name = "flashinfer" if with_flashinfer else "native_cuda"
         self.spec = spec
         self.share_prefixes = True
         self.num_ctas = torch.cuda.get_device_properties(spec.device).multi_processor_count
@@ -89,8 +105,13 @@ class NativeCudaAttention:
         self._workspace = torch.empty(0, dtype=torch.uint8, device=spec.device)
         group = spec.num_heads // spec.num_kv_heads
         self._partial_bytes = self._library.decode_partial_bytes(group, spec.head_dim)
-        self._num_decodes = -1  # before the first plan()
-        self._prefills: list[_PrefillChunk] = []
+        self._has_decode = _has_decode(spec)
+        self._any_shape = (
+            AnyShapeAttention(spec, _DTYPE_CODES[spec.dtype], self._library) if spec.dtype in _DTYPE_CODES else None
+        )
+        self._prefill = FlashInferPrefill(spec, _DTYPE_CODES, self._library) if with_flashinfer else None
+        self._windows: list[int] = []  # of the planned step's layers
+        self._work: dict[int, _LayerWork] = {}  # by window
         self._append = KvAppendParams(
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
@@ -117,45 +138,90 @@ class NativeCudaAttention:
 
     def plan(self, step: StepTensors) -> None:
         """Divides the step's work and queues one copy to the device; nothing waits for the device's last step."""
-        qo_lens = np.diff(step.qo_indptr)
-        chunks = np.flatnonzero(qo_lens != 1)
-        self._num_decodes = int(chunks[0]) if len(chunks) else len(qo_lens)
+        spec = self.spec
+        self._windows = windows_of_step(spec, step)
+        divisions = {
+            window: divide(
+                step,
+                window,
+                has_cap=spec.softcap != 0,
+                has_decode=self._has_decode,
+                takes_prefill=None if self._prefill is None else self._prefill.takes,
+            )
+            for window in sorted(set(self._windows))
+        }
+        portions = [
+            (window, kernel, Portion.of(step, sequences, window))
+            for window, division in divisions.items()
+            for kernel, sequences in ((self._prefill, division.chunks), (self._any_shape, division.rest))
+            if kernel is not None and len(sequences)
+        ]
+        num_decodes = max(division.num_decodes for division in divisions.values())
+        max_partials = self._reserve_workspace(has_portions=bool(portions))
 
         table_at = _aligned(step.slot_mapping.nbytes)
-        plan_at = table_at + _aligned(step.block_table.nbytes)
-        max_partials = self._reserve_workspace()
-        plan_bytes = self._library.decode_plan_bytes(
-            self._num_decodes, self.spec.num_kv_heads, self.num_ctas, max_partials
+        at = plan_at = table_at + _aligned(step.block_table.nbytes)
+        host = self._buffer.begin(
+            plan_at
+            + _aligned(self._library.decode_plan_bytes(num_decodes, spec.num_kv_heads, self.num_ctas, max_partials))
+            + sum(_aligned(kernel.plan_bytes(portion, self.num_ctas)) for _, kernel, portion in portions)
         )
-        host = self._buffer.begin(plan_at + plan_bytes)
         host[: step.slot_mapping.nbytes] = step.slot_mapping.view(np.uint8)
         host[table_at : table_at + step.block_table.nbytes] = step.block_table.view(np.uint8)
+        self._decode.read_shared = 0
+        if num_decodes:
+            at += _aligned(self._plan_decodes(step, num_decodes, max_partials, host[at:]))
+        planned: dict[int, list[tuple[PlannedPortion, int]]] = {window: [] for window in divisions}
+        for window, kernel, portion in portions:
+            planned_portion = kernel.plan(portion, self.num_ctas, host[at:])
+            planned[window].append((planned_portion, at))
+            at += _aligned(planned_portion.used_bytes)
+        buffer = self._buffer.send(at)
+        on_device = buffer.data_ptr()
+        block_table = buffer[table_at : table_at + step.block_table.nbytes].view(torch.int32)
+
+        self._work = {
+            window: _LayerWork(
+                has_decodes=division.num_decodes > 0,
+                prompts=[slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1])) for s in division.prompts],
+                portions=[(each, on_device + place) for each, place in planned[window]],
+                gathered=[] if self._any_shape else self._gathered_chunks(step, division, block_table),
+            )
+            for window, division in divisions.items()
+        }
+        self._append.num_tokens = len(step.slot_mapping)
+        self._append.slot_mapping = on_device
+        self._decode.block_table = on_device + table_at
+        self._decode.plan = on_device + plan_at
+        self._device_step = DeviceStep(
+            block_table=on_device + table_at,
+            workspace=self._workspace.data_ptr(),
+            workspace_bytes=len(self._workspace),
+        )
+
+    def _gathered_chunks(self, step: StepTensors, division: Division, block_table: Tensor) -> list[_GatheredChunk]:
+        return [
+            _GatheredChunk(
+                tokens=slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1])),
+                kv_len=int(step.kv_lens[s]),
+                blocks=block_table[int(step.block_indptr[s]) : int(step.block_indptr[s + 1])],
+            )
+            for s in division.rest
+        ]
+
+    def _plan_decodes(self, step: StepTensors, num_decodes: int, max_partials: int, host: npt.NDArray[np.uint8]) -> int:
+        """Returns the bytes of the plan that are to reach the device."""
         self._batch.num_ctas, self._batch.max_partials = self.num_ctas, max_partials
         planned = self._library.decode_plan(
             self._batch,
-            step.kv_lens[: self._num_decodes],
-            step.block_indptr[: self._num_decodes + 1],
+            step.kv_lens[:num_decodes],
+            step.block_indptr[: num_decodes + 1],
             step.block_table if self.share_prefixes else None,
-            host[plan_at : plan_at + plan_bytes],
+            host,
         )
-        on_device = self._buffer.send(plan_at + planned.used_bytes)
-
-        block_table = on_device[table_at : table_at + step.block_table.nbytes].view(torch.int32)
-        self._prefills = [
-            _PrefillChunk(
-                begin=int(step.qo_indptr[row]),
-                end=int(step.qo_indptr[row + 1]),
-                kv_len=int(step.kv_lens[row]),
-                blocks=block_table[int(step.block_indptr[row]) : int(step.block_indptr[row + 1])],
-            )
-            for row in range(self._num_decodes, len(qo_lens))
-        ]
-        self._append.num_tokens = len(step.slot_mapping)
-        self._append.slot_mapping = on_device.data_ptr()
         self._decode.num_ctas, self._decode.max_partials = self.num_ctas, max_partials
         self._decode.read_shared = int(planned.num_shared_items > 0)
-        self._decode.block_table = block_table.data_ptr()
-        self._decode.plan = on_device.data_ptr() + plan_at
+        return int(planned.used_bytes)
 
     @property
     def reads_shared(self) -> bool:
@@ -164,17 +230,21 @@ class NativeCudaAttention:
 
     def forward(self, layer: int, q: Tensor, k: Tensor, v: Tensor, rotation: Rotation | None = None) -> Tensor:
         """See `AttentionBackend.forward`. The token rows of q, k and v may be slices of wider rows."""
-        if self._num_decodes < 0:
+        if not self._work:
             raise RuntimeError("forward() before plan(): call plan(step) once per step")
         stream = torch._C._cuda_getCurrentRawStream(self._device_index)  # current_stream() takes 10 us
         q, k, v = _dense_rows(q), _dense_rows(k), _dense_rows(v)
         self._append_tokens(layer, q, k, v, rotation, stream)
         out = q.new_empty(q.shape)
-        if self._num_decodes:
+        work = self._work[self._windows[layer]]
+        if work.has_decodes:
             self._attend_decodes(layer, q, out, stream)
-        for chunk in self._prefills:
-            rows = slice(chunk.begin, chunk.end)
-            out[rows] = self._attend_chunk(layer, chunk, q[rows], k[rows], v[rows])
+        for tokens in work.prompts:
+            out[tokens] = self._attend_prompt(q[tokens], k[tokens], v[tokens])
+        for portion, plan in work.portions:
+            portion.attend(self._device_step, plan, self._layer_pointers[layer], q, out, stream)
+        for chunk in work.gathered:
+            out[chunk.tokens] = self._attend_gathered(layer, chunk, q[chunk.tokens])
         return out
 
     def _append_tokens(
@@ -197,23 +267,30 @@ class NativeCudaAttention:
         self._decode.k_scale, self._decode.v_scale = self.spec.kv_scale(layer)
         self._library.paged_decode(self._decode, stream)
 
-    def _attend_chunk(self, layer: int, chunk: _PrefillChunk, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        starts_sequence = len(q) == chunk.kv_len
-        keys, values = (
-            (k.transpose(0, 1), v.transpose(0, 1)) if starts_sequence else self._gather(layer, chunk, q.dtype)
-        )
+    def _attend_prompt(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         attended = scaled_dot_product_attention(
             q.transpose(0, 1).unsqueeze(0),
-            keys.unsqueeze(0),
-            values.unsqueeze(0),
-            attn_mask=None if starts_sequence else causal_lower_right(len(q), chunk.kv_len),
-            is_causal=starts_sequence,
+            k.transpose(0, 1).unsqueeze(0),
+            v.transpose(0, 1).unsqueeze(0),
+            is_causal=True,
             scale=self.spec.scale,
             enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
         )
         return attended.squeeze(0).transpose(0, 1)
 
-    def _gather(self, layer: int, chunk: _PrefillChunk, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _attend_gathered(self, layer: int, chunk: _GatheredChunk, q: Tensor) -> Tensor:
+        keys, values = self._gather(layer, chunk, q.dtype)
+        attended = scaled_dot_product_attention(
+            q.transpose(0, 1).unsqueeze(0),
+            keys.unsqueeze(0),
+            values.unsqueeze(0),
+            attn_mask=causal_lower_right(len(q), chunk.kv_len),
+            scale=self.spec.scale,
+            enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
+        )
+        return attended.squeeze(0).transpose(0, 1)
+
+    def _gather(self, layer: int, chunk: _GatheredChunk, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The keys and values of all the sequence's positions, each [num_kv_heads, kv_len, head_dim], in `dtype`."""
         cache = as_indexable(self.kv_cache[layer])
         tiles = cache.index_select(0, chunk.blocks)  # whole blocks: index_select is slow on small rows
@@ -221,33 +298,45 @@ class NativeCudaAttention:
         k_scale, v_scale = self.spec.kv_scale(layer)
         return from_cached(keys, dtype, k_scale), from_cached(values, dtype, v_scale)
 
-    def _reserve_workspace(self) -> int:
-        """Memory for the partial results of a step; returns how many they may be."""
+    def _reserve_workspace(self, has_portions: bool) -> int:
+        """Memory for the partial results of a step; returns how many those of paged_decode may be."""
         max_partials = 2 * self.num_ctas
         if self.share_prefixes:
             max_partials = max(max_partials, _SHARING_WORKSPACE_BYTES // self._partial_bytes)
-        needed = max_partials * self._partial_bytes
+        needed = max_partials * self._partial_bytes if self._has_decode else 0
+        if has_portions:
+            needed = max(needed, self._library.attention_workspace_bytes(self.num_ctas, self.spec.head_dim))
         if needed > len(self._workspace):
             self._workspace = torch.empty(needed, dtype=torch.uint8, device=self.spec.device)
             self._decode.workspace, self._decode.workspace_bytes = self._workspace.data_ptr(), needed
         return max_partials
 
 
+def _has_decode(spec: AttentionSpec) -> bool:
+    """Whether paged_decode takes the layers of `spec` that have no window."""
+    group = spec.num_heads // spec.num_kv_heads
+    return spec.head_dim in _DECODE_HEAD_DIMS and group <= _MAX_DECODE_GROUP and not spec.softcap
+
+
 def _unsupported(spec: AttentionSpec) -> str | None:
     """What of `spec` the kernels lack, in words."""
-    group = spec.num_heads // spec.num_kv_heads
     if spec.device.type != "cuda":
         return f"device is {spec.device}, but native_cuda attention runs on an NVIDIA GPU"
     if spec.dtype not in _KV_DTYPE_CODES:
         return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16, float16 or float8_e4m3fn"
-    if spec.head_dim not in _HEAD_DIMS:
-        return f"head_dim is {spec.head_dim}, but native_cuda attention has {_HEAD_DIMS}"
-    if group > _MAX_GROUP:
-        return f"{group} query heads share a KV head, but native_cuda attention has at most {_MAX_GROUP}"
-    if any(spec.windows):
-        return f"layers attend to a window of {max(spec.windows)} tokens, which native_cuda attention lacks"
-    if spec.softcap:
-        return f"attention scores are capped at {spec.softcap:g}, which native_cuda attention lacks"
+    if spec.head_dim > _MAX_HEAD_DIM or spec.head_dim % _HEAD_DIM_STEP:
+        return (
+            f"head_dim is {spec.head_dim}, but native_cuda attention has multiples of {_HEAD_DIM_STEP} (either half of "
+            f"a head is moved 16 bytes at a time) up to {_MAX_HEAD_DIM} (a row of the output is held in registers)"
+        )
+    if spec.dtype not in _DTYPE_CODES and (not _has_decode(spec) or any(spec.windows)):
+        group = spec.num_heads // spec.num_kv_heads
+        return (
+            f"head_dim is {spec.head_dim}, {group} query heads share a KV head, the widest window is "
+            f"{max(spec.windows, default=0)} and scores are capped at {spec.softcap:g}, but over {spec.dtype} "
+            f"native_cuda attention has heads of {_DECODE_HEAD_DIMS}, groups of at most {_MAX_DECODE_GROUP}, no "
+            "windows and no caps; keep the cache in bfloat16"
+        )
     return None
 
 

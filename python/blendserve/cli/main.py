@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from blendserve import __version__
+from blendserve.cli.env import env
 from blendserve.cli.plan import plan
 from blendserve.cli.profile import profile
 from blendserve.cli.run import run
@@ -28,6 +29,7 @@ app.command()(plan)
 app.command()(simulate)
 app.command()(profile)
 app.command()(synthesize)
+app.command()(env)
 
 
 def _print_version(wanted: bool) -> None:

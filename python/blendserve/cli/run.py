@@ -51,7 +51,7 @@ def run(
         str, typer.Option(help="How a CPU keeps the layers' weights: auto (as --dtype), float32, bfloat16 or int8.")
     ] = "auto",
     attention: Annotated[
-        str, typer.Option(metavar="NAME", help="Attention backend: auto, native_cpu, native_cuda or torch_ref.")
+        str, typer.Option(metavar="NAME", help="Attention backend: auto, or one that `blendserve env` lists.")
     ] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens computed in one step, at most.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from blendserve.errors import UserError
 from blendserve.models.converted import convert_once
 
-__all__ = ["DEFAULT_MODEL_NAME", "default_model_dir"]
+__all__ = ["DEFAULT_MODEL_NAME", "default_model_dir", "why_no_default_model"]
 
 DEFAULT_MODEL_NAME = "smollm2-135m-instruct"
 
@@ -26,6 +26,15 @@ def default_model_dir() -> Path:
     Raises `UserError` when the package is not installed or the cache directory cannot be written.
     """
     return convert_once(DEFAULT_MODEL_NAME, _packaged_gguf)
+
+
+def why_no_default_model() -> str | None:
+    """What is missing, in words; None when the model is installed."""
+    try:
+        _packaged_gguf()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _packaged_gguf() -> Path:

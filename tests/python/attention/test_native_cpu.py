@@ -241,7 +241,8 @@ class TestRefusals:
 
     def test_backends_name_what_is_wrong(self) -> None:
         with pytest.raises(
-            UserError, match="attention backend is 'fast'; choose one of auto, native_cpu, native_cuda, torch_ref"
+            UserError,
+            match="attention backend is 'fast'; choose one of auto, flashinfer, native_cpu, native_cuda, torch_ref",
         ):
             create_backend("fast", SPEC)
         with pytest.raises(UserError, match=r"dtype is torch\.float16"):

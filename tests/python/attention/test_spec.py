@@ -51,13 +51,17 @@ def test_scales_of_an_8_bit_cache_are_told_for_every_layer_or_for_none() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"head_dim": 72}, "head_dim is 72, but native_cuda attention has multiples of 16"),
+        ({"head_dim": 272}, "head_dim is 272, but native_cuda attention has multiples of 16 .* up to 256"),
+        ({"dtype": torch.float32}, "dtype is torch.float32"),
         (
-            {"windows": (0, 4096, 0)},
-            "attend to a window of 4096 tokens, which native_cuda attention lacks; choose anoth",
+            {"dtype": torch.float8_e4m3fn, "windows": (0, 4096, 0)},
+            "the widest window is 4096 .* over torch.float8_e4m3fn .* no windows",
         ),
-        ({"softcap": 50.0}, "attention scores are capped at 50, which native_cuda attention lacks; choose another"),
+        ({"dtype": torch.float8_e4m3fn, "softcap": 50.0}, "capped at 50, but over torch.float8_e4m3fn .* no caps"),
     ],
 )
-def test_native_cuda_names_what_it_lacks(changes: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize("backend", ["native_cuda", "flashinfer"])
+def test_the_cuda_backends_name_what_they_lack(backend: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        create_backend("native_cuda", spec(device=torch.device("cuda"), **changes))
+        create_backend(backend, spec(device=torch.device("cuda"), **changes))

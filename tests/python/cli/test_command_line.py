@@ -90,6 +90,13 @@ def test_the_help_of_profile_lists_every_option(monkeypatch: pytest.MonkeyPatch)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == PROFILE_OPTIONS
 
 
+def test_the_help_of_env_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = invoke("env", "--help")
+    assert ended.code == 0
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ended.out.decode())) == {"--json", "--help"}
+
+
 def test_an_unknown_command_is_named() -> None:
     ended = invoke("ruin")
     assert ended.code == 2

@@ -201,6 +201,14 @@ inline void copy_async_16(std::uint32_t shared_to, const void* from) {
   issue(kNotYetKnown, [=] { std::memcpy(shared + shared_to, from, 16); });
 }
 
+inline void copy_async_16_or_zero(std::uint32_t shared_to, const void* from, bool is_there) {
+  if (is_there) {
+    copy_async_16(shared_to, from);
+  } else {
+    issue(kNotYetKnown, [=] { std::memset(shared + shared_to, 0, 16); });
+  }
+}
+
 inline void arrive_after_async_copies(std::uint32_t barrier) {
   for (auto& copy : cuda_emulator::current_cta().pending) {
     if (copy.thread == threadIdx.x && copy.barrier == kNotYetKnown) {

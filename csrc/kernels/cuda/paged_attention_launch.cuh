@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+
+#include "base/error.h"
+#include "kernels/cuda/device_error.h"
+#include "kernels/cuda/device_limits.h"
+#include "kernels/cuda/paged_attention.cuh"
+
+namespace blendserve::cuda {
+
+template <typename T, int kHeadDim>
+void launch_paged_attention(const blendserve_paged_attention_params& params, cudaStream_t stream) {
+  constexpr auto* kKernel = paged_attention_kernel<T, kHeadDim>;
+  constexpr int kScratchBytes = sizeof(AttentionScratch);
+  static_assert(kScratchBytes + 2 * kRoundBytes <= 99 * 1024);
+  const DeviceLimits& limits = DeviceLimits::current();
+  const int num_stages = kScratchBytes + kMaxRoundStages * kRoundBytes <= limits.shared_bytes ? kMaxRoundStages : 2;
+  const int shared_bytes = num_stages * kRoundBytes + kScratchBytes;
+  if (shared_bytes > limits.shared_bytes) {
+    throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
+                       " bytes of shared memory on this device, but this kernel needs " + std::to_string(shared_bytes) +
+                       "; use the torch_ref attention backend");
+  }
+  thread_local int prepared_device = -1;
+  if (prepared_device != limits.device) {
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kKernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    shared_bytes),
+               "reserving shared memory");
+    prepared_device = limits.device;
+  }
+  const AttentionLaunch launch = attention_launch(params, num_stages);
+  const auto grid = static_cast<unsigned>(params.num_ctas);
+  kKernel<<<grid, kDecodeWarps * 32, static_cast<std::size_t>(shared_bytes), stream>>>(params, launch);
+  check_cuda(cudaGetLastError(), "launching the attention kernel");
+  merge_rows_kernel<T><<<grid, kDecodeWarps * 32, 0, stream>>>(params, launch);
+  check_cuda(cudaGetLastError(), "launching the merge kernel");
+}
+
+}  // namespace blendserve::cuda
