@@ -17,7 +17,7 @@ void Linear::check(const std::string& name, std::int64_t num_outputs, std::int64
   }
 }
 
-void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, ThreadPool& pool) {
+void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, const Threads& threads) {
   cpu::gemm({.a = in.data,
              .a_stride = in.len,
              .num_rows = num_rows,
@@ -25,8 +25,9 @@ void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int
              .out = out.data,
              .out_stride = out.len,
              .bias = linear.bias.empty() ? nullptr : linear.bias.data(),
-             .accumulate = accumulate},
-            pool);
+             .accumulate = accumulate,
+             .beside = threads.beside},
+            threads.pool);
 }
 
 }  // namespace blendserve

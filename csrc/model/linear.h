@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/cpu/memory_tasks.h"
 #include "kernels/cpu/packed_matrix.h"
 
 namespace blendserve {
@@ -26,7 +27,13 @@ struct Rows {
   float* operator[](std::int64_t row) const { return data + row * len; }
 };
 
+// Who computes: the threads, and what they run beside products if anything.
+struct Threads {
+  ThreadPool& pool;
+  cpu::MemoryTasks* beside = nullptr;
+};
+
 // out = linear(in) for the first num_rows rows, or out += linear(in).
-void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, ThreadPool& pool);
+void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, const Threads& threads);
 
 }  // namespace blendserve
