@@ -39,7 +39,7 @@ run() {  # run NAME LIMIT_S COMMAND...
 }
 
 correctness() {
-  run correctness 150 "$python" -m pytest tests/gpu -q --ignore tests/gpu/test_flashinfer.py
+  run correctness 200 "$python" -m pytest tests/gpu -q --ignore tests/gpu/test_flashinfer.py
 }
 
 bandwidth() {

@@ -17,13 +17,19 @@ namespace {
 
 float random_float(std::uint64_t key, std::size_t at) { return static_cast<float>(2 * random_uniform(key, at) - 1); }
 
+// What cached elements of type Kv are multiplied by.
+template <typename Kv>
+constexpr float kKeyScale = sizeof(Kv) == 1 ? 2.5F : 1.0F;
+template <typename Kv>
+constexpr float kValueScale = sizeof(Kv) == 1 ? 0.3F : 1.0F;
+
 template <typename T>
 double number(T x) {
   return static_cast<double>(static_cast<float>(x));
 }
 
 // A paged cache in which only what belongs to a sequence is a number, in shuffled blocks, and queries that lie apart.
-template <typename T>
+template <typename T, typename Kv>
 struct AttentionProblem {
   AttentionProblem(const PlannedAttention& planned, float cap)
       : plan(planned),
@@ -34,7 +40,7 @@ struct AttentionProblem {
         scale(1 / std::sqrt(static_cast<float>(shape.head_dim))),
         block_table(static_cast<std::size_t>(planned.num_blocks())),
         layout{planned.num_blocks(), shape.num_kv_heads, shape.block_size, shape.head_dim},
-        kv(static_cast<std::size_t>(layout.layer_size()), T(NAN)) {
+        kv(static_cast<std::size_t>(layout.layer_size()), Kv(NAN)) {
     std::iota(block_table.begin(), block_table.end(), 0);
     std::sort(block_table.begin(), block_table.end(), [](std::int32_t a, std::int32_t b) {
       return random_bits(5, static_cast<std::uint64_t>(a)) < random_bits(5, static_cast<std::uint64_t>(b));
@@ -44,7 +50,7 @@ struct AttentionProblem {
         for (std::int32_t kv_head = 0; kv_head < shape.num_kv_heads; ++kv_head) {
           for (std::int32_t d = 0; d < shape.head_dim; ++d) {
             for (const std::size_t at : {key_at(s, position, kv_head, d), value_at(s, position, kv_head, d)}) {
-              kv[at] = T(random_float(1, at));
+              kv[at] = Kv(random_float(1, at));
             }
           }
         }
@@ -95,7 +101,7 @@ struct AttentionProblem {
   float scale;
   std::vector<std::int32_t> block_table;
   KvLayout layout;
-  std::vector<T> kv;
+  std::vector<Kv> kv;
   std::vector<T> q{};
 
  private:
@@ -121,7 +127,7 @@ struct AttentionProblem {
         score += number(q[query_at(s, token, head) + static_cast<std::size_t>(d)]) *
                  number(kv[key_at(s, position, kv_head, d)]);
       }
-      score *= static_cast<double>(scale);
+      score *= static_cast<double>(scale * kKeyScale<Kv>);
       const double cap = static_cast<double>(softcap);
       const double weight = std::exp(softcap == 0.0F ? score : cap * std::tanh(score / cap));
       total += weight;
@@ -130,15 +136,15 @@ struct AttentionProblem {
       }
     }
     for (double& sum : sums) {
-      sum /= total;
+      sum *= static_cast<double>(kValueScale<Kv>) / total;
     }
     return sums;
   }
 };
 
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 double error_of_kernels(const PlannedAttention& plan, float softcap, int num_stages) {
-  const AttentionProblem<T> problem(plan, softcap);
+  const AttentionProblem<T, Kv> problem(plan, softcap);
   const AttentionCase& shape = plan.shape();
   std::vector<T> out(problem.q.size(), T(NAN));
   const std::int64_t workspace_bytes = attention_workspace_bytes(shape.num_ctas, shape.head_dim);
@@ -159,24 +165,27 @@ double error_of_kernels(const PlannedAttention& plan, float softcap, int num_sta
                                                  .block_size = shape.block_size,
                                                  .num_ctas = shape.num_ctas,
                                                  .dtype = 0,
+                                                 .kv_dtype = 0,
                                                  .window = shape.window,
                                                  .scale = problem.scale,
-                                                 .softcap = softcap};
+                                                 .softcap = softcap,
+                                                 .k_scale = kKeyScale<Kv>,
+                                                 .v_scale = kValueScale<Kv>};
   const AttentionLaunch launch = attention_launch(params, num_stages);
   const auto run = [&](auto kernel) { cuda_emulator::run_grid(shape.num_ctas, kDecodeWarps * 32, kernel); };
-  run([&] { paged_attention_kernel<T, kHeadDim>(params, launch); });
+  run([&] { paged_attention_kernel<T, Kv, kHeadDim>(params, launch); });
   run([&] { merge_rows_kernel<T>(params, launch); });
   return problem.worst_error(out);
 }
 
-template <typename T>
+template <typename T, typename Kv>
 double error_of(const PlannedAttention& plan, float softcap, int num_stages) {
-  return plan.shape().head_dim <= 64    ? error_of_kernels<T, 64>(plan, softcap, num_stages)
-         : plan.shape().head_dim <= 128 ? error_of_kernels<T, 128>(plan, softcap, num_stages)
-                                        : error_of_kernels<T, 256>(plan, softcap, num_stages);
+  return plan.shape().head_dim <= 64    ? error_of_kernels<T, Kv, 64>(plan, softcap, num_stages)
+         : plan.shape().head_dim <= 128 ? error_of_kernels<T, Kv, 128>(plan, softcap, num_stages)
+                                        : error_of_kernels<T, Kv, 256>(plan, softcap, num_stages);
 }
 
-template <typename T>
+template <typename T, typename Kv = T>
 void expect_attention(const AttentionCase& shape, float softcap, double tolerance) {
   const PlannedAttention plan(shape);
   for (const bool late : {false, true}) {
@@ -184,7 +193,7 @@ void expect_attention(const AttentionCase& shape, float softcap, double toleranc
     INFO("head_dim " << shape.head_dim << ", group " << shape.group << ", block_size " << shape.block_size
                      << ", window " << shape.window << ", softcap " << softcap << ", " << shape.num_ctas
                      << " CTAs, copies land " << (late ? "late" : "at once"));
-    CHECK(error_of<T>(plan, softcap, late ? 2 : 4) < tolerance);
+    CHECK(error_of<T, Kv>(plan, softcap, late ? 2 : 4) < tolerance);
   }
 }
 
@@ -223,4 +232,22 @@ TEST_CASE("paged attention where a window hides a whole part from some rows") {
 TEST_CASE("paged attention of more query heads to a KV head than a tile has rows") {
   expect_attention<__nv_bfloat16>({.chunks = {{20, 2}}, .group = 71, .head_dim = 24, .block_size = 16, .num_ctas = 2},
                                   0.0F, 1e-2);
+}
+
+TEST_CASE("paged attention over e4m3 of random steps, bfloat16 and float16 queries") {
+  int num_left = 12;
+  for (std::uint64_t seed = 0; num_left > 0; ++seed) {
+    AttentionCase shape = random_attention_case(seed, 90);
+    shape.num_ctas = 1 + shape.num_ctas % 3;
+    std::int32_t num_rows = 0;
+    for (const SequenceChunk& chunk : shape.chunks) {
+      num_rows += chunk.qo_len * shape.num_kv_heads * shape.group;
+    }
+    if (num_rows <= 300 && shape.head_dim % 16 == 0) {
+      INFO("seed " << seed);
+      expect_attention<__nv_bfloat16, __nv_fp8_e4m3>(shape, seed % 2 == 0 ? 0.0F : 3.0F, 1e-2);
+      expect_attention<__half, __nv_fp8_e4m3>(shape, 0.0F, 2e-3);
+      --num_left;
+    }
+  }
 }

@@ -100,13 +100,16 @@ struct blendserve_paged_attention_params {
   int64_t num_blocks;
   int32_t num_heads;
   int32_t num_kv_heads;
-  int32_t head_dim;    // a multiple of 8 up to 256
+  int32_t head_dim;    // a multiple of 8 up to 256, of 16 with an e4m3 cache
   int32_t block_size;  // any
   int32_t num_ctas;    // the SM budget: the grid has exactly this many CTAs, one to a multiprocessor
   int32_t dtype;
+  int32_t kv_dtype;
   int32_t window;
   float scale;    // multiplies q.k
   float softcap;  // 0: none; else a scaled score becomes softcap * tanh(score / softcap)
+  float k_scale;
+  float v_scale;
 };
 
 // What blendserve_flashinfer_plan_prefill wrote: arrays of int32 at byte offsets of the plan, by FlashInfer's rules.

@@ -25,7 +25,7 @@ class GroupAttention {
       for (int k = 0; k < kSteps; ++k) {
         q_[n][k][0] = q_[n][k][1] = 0U;
         if (query != nullptr) {
-          Operands::query(q_[n][k], query, k, lane_);
+          Operands::query(q_[n][k], query, kHeadDim, k, lane_);
         }
       }
     }

@@ -1,11 +1,9 @@
 #include "kernels/cuda/paged_attention.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <string>
 
 #include "base/error.h"
+#include "kernels/cuda/dtypes.h"
 
 namespace blendserve::cuda {
 namespace {
@@ -22,8 +20,11 @@ void check_shape(const blendserve_paged_attention_params& params) {
     throw InvalidInput("num_heads is " + std::to_string(params.num_heads) + " and num_kv_heads " +
                        std::to_string(params.num_kv_heads) + "; the first must be a multiple of the second");
   }
-  if (params.dtype != BLENDSERVE_BFLOAT16 && params.dtype != BLENDSERVE_FLOAT16) {
-    throw InvalidInput("dtype is " + std::to_string(params.dtype) + "; it must be bfloat16 (0) or float16 (1)");
+  check_dtypes(params.dtype, params.kv_dtype, params.k_scale, params.v_scale);
+  if (params.kv_dtype == BLENDSERVE_FLOAT8_E4M3 && params.head_dim % 16 != 0) {
+    throw InvalidInput(
+        "head_dim is " + std::to_string(params.head_dim) +
+        "; with an e4m3 cache it must be a multiple of 16 (keys and values are copied 16 bytes at a time)");
   }
   if (params.num_ctas < 1 || params.window < 0 || !(params.softcap >= 0.0F)) {
     throw InvalidInput("num_ctas is " + std::to_string(params.num_ctas) + ", window " + std::to_string(params.window) +
@@ -46,27 +47,20 @@ void check_memory(const blendserve_paged_attention_params& params) {
   }
 }
 
-template <typename T>
-void launch_for_head_dim(const blendserve_paged_attention_params& params, cudaStream_t stream) {
-  if (params.head_dim <= 64) {
-    launch_paged_attention<T, 64>(params, stream);
-  } else if (params.head_dim <= 128) {
-    launch_paged_attention<T, 128>(params, stream);
-  } else {
-    launch_paged_attention<T, 256>(params, stream);
-  }
-}
-
 }  // namespace
 
 void paged_attention(const blendserve_paged_attention_params& params, cudaStream_t stream) {
   check_shape(params);
   check_memory(params);
-  if (params.dtype == BLENDSERVE_FLOAT16) {
-    launch_for_head_dim<__half>(params, stream);
-  } else {
-    launch_for_head_dim<__nv_bfloat16>(params, stream);
-  }
+  with_types(params.dtype, params.kv_dtype, [&]<typename T, typename Kv>() {
+    if (params.head_dim <= 64) {
+      launch_paged_attention<T, Kv, 64>(params, stream);
+    } else if (params.head_dim <= 128) {
+      launch_paged_attention<T, Kv, 128>(params, stream);
+    } else {
+      launch_paged_attention<T, Kv, 256>(params, stream);
+    }
+  });
 }
 
 }  // namespace blendserve::cuda

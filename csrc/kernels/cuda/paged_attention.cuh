@@ -33,7 +33,7 @@ struct AttentionLaunch {
 
 inline AttentionLaunch attention_launch(const blendserve_paged_attention_params& params, int num_stages) {
   return {FastDivisor(params.block_size), FastDivisor(params.num_heads / params.num_kv_heads),
-          score_map(params.scale, params.softcap),
+          score_map(params.scale * params.k_scale, params.softcap),
           params.window == 0 ? std::numeric_limits<std::int32_t>::max() : params.window, num_stages};
 }
 
@@ -50,9 +50,9 @@ __device__ __forceinline__ QueryRow query_row(const Tile& tile, int row, int gro
 }
 
 // Writes what the warps computed for one item: outputs, or the partial result. Ends with a barrier.
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 __device__ void write_rows(const blendserve_paged_attention_params& params, const AttentionLaunch& launch,
-                           const AttentionItem& item, const RowAttention<T, kHeadDim>& attention,
+                           const AttentionItem& item, const RowAttention<T, Kv, kHeadDim>& attention,
                            AttentionScratch& scratch) {
   const WarpGrid grid(item.num_rows);
   const PartialRowsOf partials = partial_rows(params);
@@ -99,7 +99,7 @@ __device__ void write_rows(const blendserve_paged_attention_params& params, cons
       if (item.partial == kNoPartialRow) {
         const QueryRow query = query_row(item, row, group, launch.group);
         T* out = static_cast<T*>(params.out) + query.token * params.out_stride + query.head * params.head_dim + d;
-        const float inverse = 1.0F / total.sum;
+        const float inverse = 1.0F / total.sum * params.v_scale;
         *reinterpret_cast<std::uint32_t*>(out) = ptx::pack<T>(sum.x * inverse, sum.y * inverse);
       } else {
         const std::int64_t partial = item.partial + row;
@@ -113,20 +113,20 @@ __device__ void write_rows(const blendserve_paged_attention_params& params, cons
   }
 }
 
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     paged_attention_kernel(const __grid_constant__ blendserve_paged_attention_params params,
                            const __grid_constant__ AttentionLaunch launch) {
   extern __shared__ __align__(1024) unsigned char shared[];
-  auto& scratch = *reinterpret_cast<AttentionScratch*>(shared + launch.num_stages * kRoundBytes);
+  using Ring = RoundRing<Kv, kHeadDim>;
+  auto& scratch = *reinterpret_cast<AttentionScratch*>(shared + launch.num_stages * Ring::kBytes);
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int group = params.num_heads / params.num_kv_heads;
   const AttentionPlanView plan(params.plan, params.num_ctas);
-  using Ring = RoundRing<kHeadDim>;
   Ring ring(shared, scratch.barriers, launch.num_stages, plan, params.block_table,
             {static_cast<const unsigned char*>(params.kv),
              nullptr,
-             {params.num_blocks, params.num_kv_heads, params.block_size, kKvRowBytes<T, 1> * params.head_dim},
+             {params.num_blocks, params.num_kv_heads, params.block_size, params.head_dim * int{sizeof(Kv)}},
              launch.block_size});
 
   const AttentionItem* next = plan.items() + plan.cta_indptr()[blockIdx.x];
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32, 1)
     const AttentionItem& item = *next;  // read again where it is needed: registers are short
     const WarpGrid grid(item.num_rows);
     const int first_row = grid.slice(warp) * kSliceQueries;
-    RowAttention<T, kHeadDim> attention;
+    RowAttention<T, Kv, kHeadDim> attention;
     attention.start(
         params.head_dim,
         [&](int in_slice) -> const T* {
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kDecodeWarps * 32)
     const QueryRow query = query_row(merge, row, group, launch.group);
     T* out = static_cast<T*>(params.out) + query.token * params.out_stride + query.head * params.head_dim;
     for (int d = static_cast<int>(threadIdx.x) % 32; d < params.head_dim; d += 32) {
-      out[d] = static_cast<T>(parts.merged_output(merged, d));
+      out[d] = static_cast<T>(parts.merged_output(merged, d) * params.v_scale);
     }
   }
 }

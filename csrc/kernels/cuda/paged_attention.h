@@ -28,8 +28,9 @@ constexpr std::int64_t attention_workspace_bytes(std::int32_t num_ctas, std::int
          (std::int64_t{head_dim} * std::int64_t{sizeof(float)} + std::int64_t{sizeof(SoftmaxState)});
 }
 
-// Queues the attention and the merge kernel of one element type, for heads of up to kHeadDim elements.
-template <typename T, int kHeadDim>
+// Queues the attention and the merge kernel of one type of queries and one of cached elements, for heads of up to
+// kHeadDim elements.
+template <typename T, typename Kv, int kHeadDim>
 void launch_paged_attention(const blendserve_paged_attention_params& params, cudaStream_t stream);
 
 // The whole operation. Throws on bad input and CUDA errors.

@@ -1,4 +1,4 @@
 #include "kernels/cuda/paged_attention_launch.cuh"
 
-template void blendserve::cuda::launch_paged_attention<__nv_bfloat16, 256>(const blendserve_paged_attention_params&,
-                                                                           cudaStream_t);
+template void blendserve::cuda::launch_paged_attention<__nv_bfloat16, __nv_bfloat16, 256>(
+    const blendserve_paged_attention_params&, cudaStream_t);

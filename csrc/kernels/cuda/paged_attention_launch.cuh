@@ -9,14 +9,17 @@
 
 namespace blendserve::cuda {
 
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 void launch_paged_attention(const blendserve_paged_attention_params& params, cudaStream_t stream) {
-  constexpr auto* kKernel = paged_attention_kernel<T, kHeadDim>;
+  constexpr auto* kKernel = paged_attention_kernel<T, Kv, kHeadDim>;
   constexpr int kScratchBytes = sizeof(AttentionScratch);
-  static_assert(kScratchBytes + 2 * kRoundBytes <= 99 * 1024);
+  constexpr int kStageBytes = kRoundBytes<Kv>;
+  static_assert(kScratchBytes + kMaxRingBytes / 2 <= 99 * 1024);
   const DeviceLimits& limits = DeviceLimits::current();
-  const int num_stages = kScratchBytes + kMaxRoundStages * kRoundBytes <= limits.shared_bytes ? kMaxRoundStages : 2;
-  const int shared_bytes = num_stages * kRoundBytes + kScratchBytes;
+  constexpr int kMaxStages = kMaxRingBytes / kStageBytes;
+  const bool has_room = kScratchBytes + kMaxRingBytes <= limits.shared_bytes;
+  const int num_stages = has_room ? kMaxStages : kMaxStages / 2;
+  const int shared_bytes = num_stages * kStageBytes + kScratchBytes;
   if (shared_bytes > limits.shared_bytes) {
     throw InvalidInput("a CTA has at most " + std::to_string(limits.shared_bytes) +
                        " bytes of shared memory on this device, but this kernel needs " + std::to_string(shared_bytes) +

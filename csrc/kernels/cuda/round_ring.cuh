@@ -7,21 +7,23 @@
 
 namespace blendserve::cuda {
 
-inline constexpr int kRoundBytes = 32 * 1024;
-inline constexpr int kMaxRoundStages = 4;
+template <typename Kv>
+inline constexpr int kRoundBytes = 16 * 1024 * int{sizeof(Kv)};
+inline constexpr int kMaxRingBytes = 128 * 1024;
+inline constexpr int kMaxRoundStages = kMaxRingBytes / (16 * 1024);  // no element is narrower
 
 // A CTA's ring of stages in shared memory, each one round: round_tokens() positions of a KV head as tiles side by side.
 // Each warp copies rows of every round, 16 bytes a lane, in the order in which rounds are used and ahead by as many as
 // there are stages, across the ends of items. Positions past the end of an item are zero, and so are a head's elements
 // from head_dim on.
-template <int kHeadDim>
+template <typename Kv, int kHeadDim>
 class RoundRing {
  public:
-  static constexpr int kRowBytes = kKvRowBytes<std::uint16_t, kHeadDim>;
+  using Tile = KvTile<kKvRowBytes<Kv, kHeadDim>>;
   static constexpr int kTokens = round_tokens(kHeadDim);
-  using Tile = KvTile<kRowBytes>;
   static constexpr int kTiles = kTokens / Tile::kTokens;
-  static_assert(kTiles * Tile::kBytes == kRoundBytes);
+  static constexpr int kBytes = kRoundBytes<Kv>;
+  static_assert(kTiles * Tile::kBytes == kBytes);
 
   // num_stages: a power of two, of `stages` and `barriers`. All threads of the CTA must come.
   __device__ RoundRing(unsigned char* stages, std::uint64_t* barriers, int num_stages, const AttentionPlanView& plan,
@@ -40,7 +42,7 @@ class RoundRing {
       }
     }
     if (source.layout.head_dim < kRowBytes) {
-      for (int at = static_cast<int>(threadIdx.x) * 16; at < num_stages * kRoundBytes; at += kThreads * 16) {
+      for (int at = static_cast<int>(threadIdx.x) * 16; at < num_stages * kBytes; at += kThreads * 16) {
         *reinterpret_cast<uint4*>(stages + at) = uint4{0, 0, 0, 0};
       }
     }
@@ -68,15 +70,16 @@ class RoundRing {
   }
 
  private:
+  static constexpr int kRowBytes = kKvRowBytes<Kv, kHeadDim>;
   static constexpr int kThreads = kDecodeWarps * 32;
   static constexpr int kRows = kTokens / kDecodeWarps;  // of a round that a warp copies
-  static constexpr int kChunks = kRowBytes / 16;        // of a row
+  static constexpr int kChunks = kRowBytes / 16;        // of a row, 16 bytes each
   static constexpr int kRowsAtOnce = 32 / kChunks;
 
   __device__ int stage() const { return num_used_ & (num_stages_ - 1); }
   __device__ std::uint32_t barrier(int stage) const { return barriers_ + static_cast<std::uint32_t>(stage * 8); }
   __device__ std::uint32_t stage_address(int stage) const {
-    return stages_ + static_cast<std::uint32_t>(stage * kRoundBytes);
+    return stages_ + static_cast<std::uint32_t>(stage * kBytes);
   }
 
   // Of the round to be copied next: read where it is needed, since registers are short.

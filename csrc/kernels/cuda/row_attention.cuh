@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/kv_tile.cuh"
 #include "kernels/cuda/softmax_state.h"
+#include "kernels/cuda/tile_operands.cuh"
 
 namespace blendserve::cuda {
 
@@ -49,7 +50,7 @@ struct Visibility {
 //
 // Scores are S[rows, tokens] = Q K^T. As the tensor core leaves them in registers, the weights are the first operand of
 // O[rows, d] = P V.
-template <typename T, int kHeadDim>
+template <typename T, typename Kv, int kHeadDim>
 class RowAttention {
  public:
   static constexpr int kColumnTiles = kHeadDim / 8;  // of the output
@@ -61,14 +62,15 @@ class RowAttention {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int row = lane_ / 4 + j * 8;
-      const auto* words = reinterpret_cast<const std::uint32_t*>(query_at(row)) + lane_ % 4;
+      const T* query = query_at(row);
 #pragma unroll
       for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const bool is_there = query_at(row) != nullptr && k * 16 + half * 8 < head_dim;
-          q_[k][half * 2 + j] = is_there ? words[k * 8 + half * 4] : 0U;
+        std::uint32_t halves[2] = {};
+        if (query != nullptr) {
+          Operands::query(halves, query, head_dim, k, lane_);
         }
+        q_[k][j] = halves[0];
+        q_[k][2 + j] = halves[1];
       }
       position_[j] = position_of(row);
       state_[j] = {std::numeric_limits<float>::lowest(), 0.0F};
@@ -94,11 +96,17 @@ class RowAttention {
     float scores[2][4] = {};
     const std::uint32_t k_address = tile + Tile::offset(lane_ % 8 + lane_ / 16 * 8, lane_ / 8 % 2);
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      std::uint32_t keys[4];
-      ptx::load_matrices(keys, Tile::advance(k_address, k));
-      ptx::multiply_add<T>(scores[0], q_[k], {keys[0], keys[1]});
-      ptx::multiply_add<T>(scores[1], q_[k], {keys[2], keys[3]});
+    for (int load = 0; load < kLoads; ++load) {
+      std::uint32_t loaded[4];
+      ptx::load_matrices(loaded, Tile::advance(k_address, load));
+#pragma unroll
+      for (int step = 0; step < Operands::kStepsPerLoad; ++step) {
+        const int k = load * Operands::kStepsPerLoad + step;
+        std::uint32_t keys[2][2];  // of 8 positions each
+        Operands::key_columns(keys[0], keys[1], loaded, step);
+        ptx::multiply_add<Operand>(scores[0], q_[k], keys[0]);
+        ptx::multiply_add<Operand>(scores[1], q_[k], keys[1]);
+      }
     }
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
@@ -110,15 +118,21 @@ class RowAttention {
     }
     update_state(scores);
     const std::uint32_t weights[4] = {
-        ptx::pack<T>(scores[0][0], scores[0][1]), ptx::pack<T>(scores[0][2], scores[0][3]),
-        ptx::pack<T>(scores[1][0], scores[1][1]), ptx::pack<T>(scores[1][2], scores[1][3])};
+        ptx::pack<Operand>(scores[0][0], scores[0][1]), ptx::pack<Operand>(scores[0][2], scores[0][3]),
+        ptx::pack<Operand>(scores[1][0], scores[1][1]), ptx::pack<Operand>(scores[1][2], scores[1][3])};
     const std::uint32_t v_address = tile + Tile::kValues + Tile::offset(lane_ % 16, lane_ / 16);
 #pragma unroll
-    for (int m = 0; m < kSteps; ++m) {
-      std::uint32_t values[4];
-      ptx::load_matrices_transposed(values, Tile::advance(v_address, m));
-      ptx::multiply_add<T>(o_[2 * m], weights, {values[0], values[1]});
-      ptx::multiply_add<T>(o_[2 * m + 1], weights, {values[2], values[3]});
+    for (int load = 0; load < kLoads; ++load) {
+      std::uint32_t loaded[4];
+      ptx::load_matrices_transposed(loaded, Tile::advance(v_address, load));
+#pragma unroll
+      for (int step = 0; step < Operands::kStepsPerLoad; ++step) {
+        const int m = load * Operands::kStepsPerLoad + step;
+        std::uint32_t values[2][2];  // of 8 elements each
+        Operands::value_columns(values[0], values[1], loaded, step);
+        ptx::multiply_add<Operand>(o_[2 * m], weights, values[0]);
+        ptx::multiply_add<Operand>(o_[2 * m + 1], weights, values[1]);
+      }
     }
   }
 
@@ -130,19 +144,30 @@ class RowAttention {
     return total;
   }
 
-  // Calls store(row, column, two neighbouring elements) for what this lane holds of columns n * 8 to n * 8 + 7 of the
-  // unnormalised output.
+  // Calls store(row, column, two neighbouring elements) for a share of what this lane holds of the unnormalised output:
+  // n and n + 1, n being even, are together all of columns n * 8 to n * 8 + 15.
   template <typename Store>
   __device__ void for_each_pair(int n, Store store) const {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      store(lane_ / 4 + j * 8, n * 8 + lane_ % 4 * 2, float2{o_[n][2 * j], o_[n][2 * j + 1]});
+      const int row = lane_ / 4 + j * 8;
+      if constexpr (Operands::kInterleavesRows) {
+        const int in_tile = n % 2;  // of the two columns that this lane holds of either tile
+        const int even = n - in_tile;
+        store(row, even * 8 + lane_ % 4 * 4 + in_tile * 2,
+              float2{o_[even][2 * j + in_tile], o_[even + 1][2 * j + in_tile]});
+      } else {
+        store(row, n * 8 + lane_ % 4 * 2, float2{o_[n][2 * j], o_[n][2 * j + 1]});
+      }
     }
   }
 
  private:
-  using Tile = KvTile<kKvRowBytes<T, kHeadDim>>;
+  using Tile = KvTile<kKvRowBytes<Kv, kHeadDim>>;
+  using Operands = TileOperands<T, Kv>;
+  using Operand = typename Operands::Operand;
   static constexpr int kSteps = kHeadDim / 16;
+  static constexpr int kLoads = kSteps / Operands::kStepsPerLoad;
   static constexpr unsigned kAllLanes = 0xFFFFFFFF;
 
   // Turns scores into weights under the new maximum and rescales what was summed under the old one.

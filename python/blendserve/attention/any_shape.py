@@ -11,7 +11,8 @@ from torch import Tensor
 
 from blendserve.attention.base import AttentionSpec
 from blendserve.attention.cuda_library import AttentionBatch, CudaLibrary, PagedAttentionParams
-from blendserve.attention.portion import DeviceStep, Portion
+from blendserve.attention.dtype_codes import DTYPE_CODES, KV_DTYPE_CODES
+from blendserve.attention.portion import DeviceStep, LayerCache, Portion
 
 __all__ = ["AnyShapeAttention", "portion_batch"]
 
@@ -38,11 +39,13 @@ class _Planned:
     params: PagedAttentionParams
     library: CudaLibrary
 
-    def attend(self, step: DeviceStep, plan: int, kv: int, q: Tensor, out: Tensor, stream: int) -> None:
+    def attend(self, step: DeviceStep, plan: int, kv: LayerCache, q: Tensor, out: Tensor, stream: int) -> None:
         params = self.params
         params.q, params.q_stride = q.data_ptr(), q.stride(0)
         params.out, params.out_stride = out.data_ptr(), out.stride(0)
-        params.kv, params.plan, params.block_table = kv, plan, step.block_table
+        params.dtype = DTYPE_CODES[q.dtype]
+        params.kv, params.k_scale, params.v_scale = kv.address, kv.k_scale, kv.v_scale
+        params.plan, params.block_table = plan, step.block_table
         params.workspace, params.workspace_bytes = step.workspace, step.workspace_bytes
         self.library.paged_attention(params, stream)
 
@@ -50,7 +53,7 @@ class _Planned:
 class AnyShapeAttention:
     """See `PortionKernel`."""
 
-    def __init__(self, spec: AttentionSpec, dtype_code: int, library: CudaLibrary) -> None:
+    def __init__(self, spec: AttentionSpec, library: CudaLibrary) -> None:
         self._spec = spec
         self._library = library
         self._params = PagedAttentionParams(
@@ -59,7 +62,7 @@ class AnyShapeAttention:
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             block_size=spec.block_size,
-            dtype=dtype_code,
+            kv_dtype=KV_DTYPE_CODES[spec.dtype],
             scale=spec.scale,
             softcap=spec.softcap,
         )

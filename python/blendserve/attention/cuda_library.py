@@ -131,9 +131,12 @@ class PagedAttentionParams(ctypes.Structure):
         ("block_size", _Int32),
         ("num_ctas", _Int32),
         ("dtype", _Int32),
+        ("kv_dtype", _Int32),
         ("window", _Int32),
-        ("scale", ctypes.c_float),
-        ("softcap", ctypes.c_float),
+        ("scale", _Float),
+        ("softcap", _Float),
+        ("k_scale", _Float),
+        ("v_scale", _Float),
     )
 
 
@@ -176,7 +179,7 @@ class FlashInferPrefillParams(ctypes.Structure):
         ("head_dim", _Int32),
         ("block_size", _Int32),
         ("dtype", _Int32),
-        ("scale", ctypes.c_float),
+        ("scale", _Float),
         ("planned", FlashInferPlan),
     )
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from blendserve.attention.any_shape import portion_batch
 from blendserve.attention.base import AttentionSpec
 from blendserve.attention.cuda_library import CudaLibrary, FlashInferPrefillParams
-from blendserve.attention.portion import DeviceStep, Portion
+from blendserve.attention.dtype_codes import DTYPE_CODES
+from blendserve.attention.portion import DeviceStep, LayerCache, Portion
 from blendserve.errors import UserError
 
 __all__ = ["NOT_BUILT", "FlashInferPrefill"]
@@ -29,10 +28,10 @@ class _Planned:
     params: FlashInferPrefillParams
     library: CudaLibrary
 
-    def attend(self, step: DeviceStep, plan: int, kv: int, q: Tensor, out: Tensor, stream: int) -> None:
+    def attend(self, step: DeviceStep, plan: int, kv: LayerCache, q: Tensor, out: Tensor, stream: int) -> None:
         params = self.params
         params.q, params.q_stride, params.out = q.data_ptr(), q.stride(0), out.data_ptr()
-        params.kv, params.plan = kv, plan
+        params.kv, params.plan = kv.address, plan
         params.workspace, params.workspace_bytes = step.workspace, step.workspace_bytes
         self.library.flashinfer_prefill(params, stream)
 
@@ -41,24 +40,23 @@ class FlashInferPrefill:
     """See `PortionKernel`. Takes sequences whose query tokens follow each other, prompts and chunks alike.
 
     Raises:
-        UserError: the library is built without FlashInfer, or without its kernels for the head size of `spec`.
+        UserError: the library is built without FlashInfer, or without its kernels for the cache or head size of `spec`.
     """
 
-    def __init__(self, spec: AttentionSpec, dtype_codes: Mapping[torch.dtype, int], library: CudaLibrary) -> None:
+    def __init__(self, spec: AttentionSpec, library: CudaLibrary) -> None:
         if not library.has_flashinfer():
             raise UserError(f"{NOT_BUILT}, or choose the attention backend native_cuda")
+        if spec.dtype not in DTYPE_CODES:
+            raise UserError(
+                f"dtype is {spec.dtype}, but FlashInfer's prefill is built for caches in bfloat16 and float16; choose "
+                "the attention backend native_cuda"
+            )
         if spec.head_dim not in _HEAD_DIMS:
             raise UserError(
                 f"head_dim is {spec.head_dim}, but FlashInfer's prefill is built for {_HEAD_DIMS}; choose the "
                 "attention backend native_cuda"
             )
-        if spec.dtype not in dtype_codes:
-            raise UserError(
-                f"the KV cache is in {spec.dtype}, which FlashInfer's prefill is not built for; keep it in bfloat16 or "
-                "float16, or choose the attention backend native_cuda"
-            )
         self._spec = spec
-        self._dtype_code = dtype_codes[spec.dtype]
         self._library = library
 
     def takes(self, portion: Portion) -> bool:
@@ -79,7 +77,7 @@ class FlashInferPrefill:
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             block_size=spec.block_size,
-            dtype=self._dtype_code,
+            dtype=DTYPE_CODES[spec.dtype],
             scale=spec.scale,
             planned=planned,
         )

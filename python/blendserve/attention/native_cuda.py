@@ -8,22 +8,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from blendserve.attention.any_shape import AnyShapeAttention
 from blendserve.attention.base import AttentionSpec, StepTensors
-from blendserve.attention.cuda_library import DecodeBatch, KvAppendParams, PagedDecodeParams, load_cuda_library
+from blendserve.attention.cuda_library import (
+    DecodeBatch,
+    KvAppendParams,
+    PagedDecodeParams,
+    load_cuda_library,
+)
+from blendserve.attention.dtype_codes import DTYPE_CODES, KV_DTYPE_CODES
 from blendserve.attention.flashinfer import FlashInferPrefill
-from blendserve.attention.kv_elements import as_indexable, from_cached
-from blendserve.attention.portion import DeviceStep, Division, PlannedPortion, Portion, divide, windows_of_step
+from blendserve.attention.portion import DeviceStep, LayerCache, PlannedPortion, Portion, divide, windows_of_step
 from blendserve.attention.rotation import Rotation
 from blendserve.errors import UserError
 
 __all__ = ["NativeCudaAttention"]
 
-_DTYPE_CODES = {torch.bfloat16: 0, torch.float16: 1}
-_KV_DTYPE_CODES = {**_DTYPE_CODES, torch.float8_e4m3fn: 2}
 _DECODE_HEAD_DIMS = (64, 128)  # of paged_decode
 _MAX_DECODE_GROUP = 16
 _MAX_HEAD_DIM = 256  # of paged_attention
@@ -33,22 +35,12 @@ _SHARING_WORKSPACE_BYTES = 64 << 20  # of partial results
 
 
 @dataclass(frozen=True, slots=True)
-class _GatheredChunk:
-    """Query tokens of one sequence, the last of its kv_len positions."""
-
-    tokens: slice
-    kv_len: int
-    blocks: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class _LayerWork:
     """Who computes what of the planned step in the layers of one window."""
 
     has_decodes: bool  # the step's leading decodes, by paged_decode
     prompts: list[slice]  # query tokens of whole prompts, by torch
     portions: list[tuple[PlannedPortion, int]]  # with the address of each one's plan
-    gathered: list[_GatheredChunk]  # over a cache in e4m3, by torch
 
 
 class _StepBuffer:
@@ -99,17 +91,17 @@ class NativeCudaAttention:
         self.num_ctas = torch.cuda.get_device_properties(spec.device).multi_processor_count
         self.kv_cache = torch.empty((spec.num_layers, *spec.layer_shape), dtype=spec.dtype, device=spec.device)
         self._device_index = self.kv_cache.device.index
-        self._layer_pointers = [layer.data_ptr() for layer in self.kv_cache]
+        self._layers = [
+            LayerCache(layer.data_ptr(), *spec.kv_scale(number)) for number, layer in enumerate(self.kv_cache)
+        ]
         self._library = load_cuda_library()
         self._buffer = _StepBuffer(spec.device)
         self._workspace = torch.empty(0, dtype=torch.uint8, device=spec.device)
         group = spec.num_heads // spec.num_kv_heads
         self._partial_bytes = self._library.decode_partial_bytes(group, spec.head_dim)
-        self._has_decode = _has_decode(spec)
-        self._any_shape = (
-            AnyShapeAttention(spec, _DTYPE_CODES[spec.dtype], self._library) if spec.dtype in _DTYPE_CODES else None
-        )
-        self._prefill = FlashInferPrefill(spec, _DTYPE_CODES, self._library) if with_flashinfer else None
+        self._has_decode = spec.head_dim in _DECODE_HEAD_DIMS and group <= _MAX_DECODE_GROUP and not spec.softcap
+        self._any_shape = AnyShapeAttention(spec, self._library)
+        self._prefill = FlashInferPrefill(spec, self._library) if with_flashinfer else None
         self._windows: list[int] = []  # of the planned step's layers
         self._work: dict[int, _LayerWork] = {}  # by window
         self._append = KvAppendParams(
@@ -117,7 +109,7 @@ class NativeCudaAttention:
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             block_size=spec.block_size,
-            kv_dtype=_KV_DTYPE_CODES[spec.dtype],
+            kv_dtype=KV_DTYPE_CODES[spec.dtype],
         )
         self._batch = DecodeBatch(
             num_kv_heads=spec.num_kv_heads,
@@ -132,7 +124,7 @@ class NativeCudaAttention:
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             block_size=spec.block_size,
-            kv_dtype=_KV_DTYPE_CODES[spec.dtype],
+            kv_dtype=KV_DTYPE_CODES[spec.dtype],
             scale=spec.scale,
         )
 
@@ -176,16 +168,13 @@ class NativeCudaAttention:
             planned_portion = kernel.plan(portion, self.num_ctas, host[at:])
             planned[window].append((planned_portion, at))
             at += _aligned(planned_portion.used_bytes)
-        buffer = self._buffer.send(at)
-        on_device = buffer.data_ptr()
-        block_table = buffer[table_at : table_at + step.block_table.nbytes].view(torch.int32)
+        on_device = self._buffer.send(at).data_ptr()
 
         self._work = {
             window: _LayerWork(
                 has_decodes=division.num_decodes > 0,
                 prompts=[slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1])) for s in division.prompts],
                 portions=[(each, on_device + place) for each, place in planned[window]],
-                gathered=[] if self._any_shape else self._gathered_chunks(step, division, block_table),
             )
             for window, division in divisions.items()
         }
@@ -198,16 +187,6 @@ class NativeCudaAttention:
             workspace=self._workspace.data_ptr(),
             workspace_bytes=len(self._workspace),
         )
-
-    def _gathered_chunks(self, step: StepTensors, division: Division, block_table: Tensor) -> list[_GatheredChunk]:
-        return [
-            _GatheredChunk(
-                tokens=slice(int(step.qo_indptr[s]), int(step.qo_indptr[s + 1])),
-                kv_len=int(step.kv_lens[s]),
-                blocks=block_table[int(step.block_indptr[s]) : int(step.block_indptr[s + 1])],
-            )
-            for s in division.rest
-        ]
 
     def _plan_decodes(self, step: StepTensors, num_decodes: int, max_partials: int, host: npt.NDArray[np.uint8]) -> int:
         """Returns the bytes of the plan that are to reach the device."""
@@ -242,9 +221,7 @@ class NativeCudaAttention:
         for tokens in work.prompts:
             out[tokens] = self._attend_prompt(q[tokens], k[tokens], v[tokens])
         for portion, plan in work.portions:
-            portion.attend(self._device_step, plan, self._layer_pointers[layer], q, out, stream)
-        for chunk in work.gathered:
-            out[chunk.tokens] = self._attend_gathered(layer, chunk, q[chunk.tokens])
+            portion.attend(self._device_step, plan, self._layers[layer], q, out, stream)
         return out
 
     def _append_tokens(
@@ -256,15 +233,17 @@ class NativeCudaAttention:
         self._append.q, self._append.q_stride = q.data_ptr(), q.stride(0)
         self._append.k, self._append.k_stride = k.data_ptr(), k.stride(0)
         self._append.v, self._append.v_stride = v.data_ptr(), v.stride(0)
-        self._append.kv, self._append.dtype = self._layer_pointers[layer], _DTYPE_CODES[q.dtype]
-        self._append.k_scale, self._append.v_scale = self.spec.kv_scale(layer)
+        cache = self._layers[layer]
+        self._append.kv, self._append.dtype = cache.address, DTYPE_CODES[q.dtype]
+        self._append.k_scale, self._append.v_scale = cache.k_scale, cache.v_scale
         self._library.kv_append(self._append, stream)
 
     def _attend_decodes(self, layer: int, q: Tensor, out: Tensor, stream: int) -> None:
         self._decode.q, self._decode.q_stride = q.data_ptr(), q.stride(0)
         self._decode.out, self._decode.out_stride = out.data_ptr(), out.stride(0)
-        self._decode.kv, self._decode.dtype = self._layer_pointers[layer], _DTYPE_CODES[q.dtype]
-        self._decode.k_scale, self._decode.v_scale = self.spec.kv_scale(layer)
+        cache = self._layers[layer]
+        self._decode.kv, self._decode.dtype = cache.address, DTYPE_CODES[q.dtype]
+        self._decode.k_scale, self._decode.v_scale = cache.k_scale, cache.v_scale
         self._library.paged_decode(self._decode, stream)
 
     def _attend_prompt(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -277,26 +256,6 @@ class NativeCudaAttention:
             enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
         )
         return attended.squeeze(0).transpose(0, 1)
-
-    def _attend_gathered(self, layer: int, chunk: _GatheredChunk, q: Tensor) -> Tensor:
-        keys, values = self._gather(layer, chunk, q.dtype)
-        attended = scaled_dot_product_attention(
-            q.transpose(0, 1).unsqueeze(0),
-            keys.unsqueeze(0),
-            values.unsqueeze(0),
-            attn_mask=causal_lower_right(len(q), chunk.kv_len),
-            scale=self.spec.scale,
-            enable_gqa=self.spec.num_heads > self.spec.num_kv_heads,
-        )
-        return attended.squeeze(0).transpose(0, 1)
-
-    def _gather(self, layer: int, chunk: _GatheredChunk, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The keys and values of all the sequence's positions, each [num_kv_heads, kv_len, head_dim], in `dtype`."""
-        cache = as_indexable(self.kv_cache[layer])
-        tiles = cache.index_select(0, chunk.blocks)  # whole blocks: index_select is slow on small rows
-        keys, values = tiles.view(self.spec.dtype).permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, : chunk.kv_len]
-        k_scale, v_scale = self.spec.kv_scale(layer)
-        return from_cached(keys, dtype, k_scale), from_cached(values, dtype, v_scale)
 
     def _reserve_workspace(self, has_portions: bool) -> int:
         """Memory for the partial results of a step; returns how many those of paged_decode may be."""
@@ -312,30 +271,16 @@ class NativeCudaAttention:
         return max_partials
 
 
-def _has_decode(spec: AttentionSpec) -> bool:
-    """Whether paged_decode takes the layers of `spec` that have no window."""
-    group = spec.num_heads // spec.num_kv_heads
-    return spec.head_dim in _DECODE_HEAD_DIMS and group <= _MAX_DECODE_GROUP and not spec.softcap
-
-
 def _unsupported(spec: AttentionSpec) -> str | None:
     """What of `spec` the kernels lack, in words."""
     if spec.device.type != "cuda":
         return f"device is {spec.device}, but native_cuda attention runs on an NVIDIA GPU"
-    if spec.dtype not in _KV_DTYPE_CODES:
+    if spec.dtype not in KV_DTYPE_CODES:
         return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16, float16 or float8_e4m3fn"
     if spec.head_dim > _MAX_HEAD_DIM or spec.head_dim % _HEAD_DIM_STEP:
         return (
             f"head_dim is {spec.head_dim}, but native_cuda attention has multiples of {_HEAD_DIM_STEP} (either half of "
             f"a head is moved 16 bytes at a time) up to {_MAX_HEAD_DIM} (a row of the output is held in registers)"
-        )
-    if spec.dtype not in _DTYPE_CODES and (not _has_decode(spec) or any(spec.windows)):
-        group = spec.num_heads // spec.num_kv_heads
-        return (
-            f"head_dim is {spec.head_dim}, {group} query heads share a KV head, the widest window is "
-            f"{max(spec.windows, default=0)} and scores are capped at {spec.softcap:g}, but over {spec.dtype} "
-            f"native_cuda attention has heads of {_DECODE_HEAD_DIMS}, groups of at most {_MAX_DECODE_GROUP}, no "
-            "windows and no caps; keep the cache in bfloat16"
         )
     return None
 

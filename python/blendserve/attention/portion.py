@@ -14,7 +14,16 @@ from blendserve.attention.base import AttentionSpec, Int32Array, Int64Array, Ste
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DeviceStep", "Division", "PlannedPortion", "Portion", "PortionKernel", "divide", "windows_of_step"]
+__all__ = [
+    "DeviceStep",
+    "Division",
+    "LayerCache",
+    "PlannedPortion",
+    "Portion",
+    "PortionKernel",
+    "divide",
+    "windows_of_step",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +62,23 @@ class DeviceStep:
     workspace_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """A layer's keys and values, by address on the device, and what their elements are multiplied by."""
+
+    address: int
+    k_scale: float
+    v_scale: float
+
+
 class PlannedPortion(Protocol):
     @property
     def used_bytes(self) -> int:
         """Of the plan, to reach the device."""
         ...
 
-    def attend(self, step: DeviceStep, plan: int, kv: int, q: Tensor, out: Tensor, stream: int) -> None:
-        """Queues the attention of one layer; `plan` and `kv`, the layer's cache, are addresses on the device.
+    def attend(self, step: DeviceStep, plan: int, kv: LayerCache, q: Tensor, out: Tensor, stream: int) -> None:
+        """Queues the attention of one layer; `plan` is an address on the device.
 
         q, out: [T, num_heads, head_dim] of the whole step, out dense.
         """

@@ -1,0 +1,4 @@
+#include "kernels/cuda/paged_attention_launch.cuh"
+
+template void blendserve::cuda::launch_paged_attention<__half, __nv_fp8_e4m3, 64>(
+    const blendserve_paged_attention_params&, cudaStream_t);
