@@ -8,8 +8,6 @@ namespace blendserve {
 
 enum class KvDtype : std::uint8_t { kFloat32, kBFloat16 };
 
-constexpr std::int64_t element_bytes(KvDtype dtype) { return dtype == KvDtype::kFloat32 ? 4 : 2; }
-
 // The only statement of how paged keys and values lie in memory. One layer is one contiguous array
 //   [num_blocks, 2 (K, then V), num_kv_heads, block_size, head_dim]
 // so that one head of one block is a dense [block_size, head_dim] tile. Offsets are in elements.

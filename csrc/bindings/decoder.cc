@@ -14,7 +14,6 @@
 #include "bindings/kv_view.h"
 #include "bindings/numpy_view.h"
 #include "model/decoder_layer.h"
-#include "model/layer_pipeline.h"
 #include "model/lm_head.h"
 
 namespace py = pybind11;
@@ -97,41 +96,22 @@ std::unique_ptr<DecoderLayer> make_layer(std::int32_t num_heads, std::int32_t nu
       std::move(rotary));
 }
 
-// A layer and its cache, which fit together; the view keeps the cache's memory.
-struct LayerView {
-  LayerView(const DecoderLayer& layer, const py::object& kv) : cache(kv), cached{&layer, {}} {
-    const LayerShape& shape = layer.shape();
-    if (cache.layout.num_kv_heads != shape.num_kv_heads || cache.layout.head_dim != shape.head_dim) {
-      throw InvalidInput("kv has " + std::to_string(cache.layout.num_kv_heads) + " heads of " +
-                         std::to_string(cache.layout.head_dim) + "; the layer has " +
-                         std::to_string(shape.num_kv_heads) + " of " + std::to_string(shape.head_dim) +
-                         "; give the cache of this model");
-    }
-    cached.kv = {.data = cache.view.data(), .layout = cache.layout, .dtype = cache.dtype};
-  }
-
-  KvView cache;
-  CachedLayer cached;
-};
-
-void forward_layers(const std::vector<const DecoderLayer*>& layers, const py::object& hidden, const StepView& step,
-                    const std::vector<py::object>& kv, PipelineBuffers& buffers) {
-  if (kv.size() != layers.size()) {
-    throw InvalidInput("kv has " + std::to_string(kv.size()) + " caches; there are " + std::to_string(layers.size()) +
-                       " layers; give one of each layer");
+void forward(const DecoderLayer& layer, const py::object& hidden, const StepView& step, const py::object& kv,
+             LayerBuffers& buffers) {
+  const KvView cache(kv);
+  const LayerShape& shape = layer.shape();
+  if (cache.layout.num_kv_heads != shape.num_kv_heads || cache.layout.head_dim != shape.head_dim) {
+    throw InvalidInput("kv has " + std::to_string(cache.layout.num_kv_heads) + " heads of " +
+                       std::to_string(cache.layout.head_dim) + "; the layer has " + std::to_string(shape.num_kv_heads) +
+                       " of " + std::to_string(shape.head_dim) + "; give the cache of this model");
   }
   const DlpackView rows("hidden", hidden);
   rows.require_dtype({kDlFloat32});
+  rows.require_shape("[T, hidden_size]", {step.step().num_tokens, shape.hidden_size});
   rows.require_dense_from(0);
-  std::vector<LayerView> views;
-  std::vector<CachedLayer> cached;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    rows.require_shape("[T, hidden_size]", {step.step().num_tokens, layers[i]->shape().hidden_size});
-    views.emplace_back(*layers[i], kv[i]);
-    cached.push_back(views.back().cached);
-  }
+  const LayerKv layer_kv{.data = cache.view.data(), .layout = cache.layout, .dtype = cache.dtype};
   const py::gil_scoped_release release;
-  run_layers(cached, static_cast<float*>(rows.data()), step.step(), buffers, default_thread_pool());
+  layer.forward(static_cast<float*>(rows.data()), step.step(), layer_kv, buffers, default_thread_pool());
 }
 
 // The rows of `hidden` that are asked for, checked.
@@ -197,7 +177,7 @@ void register_decoder(py::module_& m) {
            "The arrays of a StepPlan, borrowed: slot_mapping int64, the others int32. Raises ValueError when their "
            "lengths do not fit together.");
 
-  py::class_<PipelineBuffers>(m, "LayerBuffers", "Memory that the layers of a model use one after another.")
+  py::class_<LayerBuffers>(m, "LayerBuffers", "Memory that the layers of a model use one after another.")
       .def(py::init<>());
 
   py::class_<Linear, std::shared_ptr<Linear>>(m, "PackedLinear", "A linear layer: a PackedMatrix and its bias.")
@@ -230,16 +210,13 @@ void register_decoder(py::module_& m) {
 
 activation: "silu" or "gelu_tanh". attention_softcap and window: 0 for none. Norms: float32, copied; those a model lacks
 are None. qkv stacks all of Q, then K, then V; gate_up gate, then up.
-Raises ValueError that names the value which does not fit.)");
+Raises ValueError that names the value which does not fit.)")
+      .def("forward", &forward, py::arg("hidden"), py::arg("step"), py::arg("kv"), py::arg("buffers"),
+           R"(Advances hidden, float32 [T, hidden_size], in place and appends the step's K and V to `kv`.
 
-  m.def(
-      "forward_layers", &forward_layers, py::arg("layers"), py::arg("hidden"), py::arg("step"), py::arg("kv"),
-      py::arg("buffers"),
-      R"(Advances hidden, float32 [T, hidden_size], through all layers in place and appends the step's K and V to `kv`.
-
-kv: the cache of each layer, float32 or bfloat16 [num_blocks, 2, num_kv_heads, block_size, head_dim]. A row is a function
-of its token's inputs and of the K/V it attends to alone, bit for bit. Raises ValueError when step and caches do not fit
-together; `hidden` is then untouched.)");
+kv: float32 or bfloat16 [num_blocks, 2, num_kv_heads, block_size, head_dim]. A row is a function of its token's inputs
+and of the K/V it attends to alone, bit for bit. Raises ValueError when step and cache do not fit together; `hidden` is
+then untouched.)");
 }
 
 }  // namespace blendserve::bindings

@@ -74,14 +74,14 @@ void normalize(Rows from, const std::vector<float>& weight, float eps, Rows to, 
 
 // hidden += linear(in), through a norm where the family has one; `scratch` is as wide as `hidden`.
 void add_branch(Rows in, const Linear& linear, const std::vector<float>& norm, float eps, Rows scratch, Rows hidden,
-                std::int32_t num_rows, const Threads& threads) {
+                std::int32_t num_rows, ThreadPool& pool) {
   if (norm.empty()) {
-    multiply(in, linear, hidden, true, num_rows, threads);
+    multiply(in, linear, hidden, true, num_rows, pool);
     return;
   }
-  multiply(in, linear, scratch, false, num_rows, threads);
+  multiply(in, linear, scratch, false, num_rows, pool);
   const cpu::RowKernels& kernels = cpu::row_kernels();
-  for_each_row(num_rows, threads.pool, [&](std::int64_t row) {
+  for_each_row(num_rows, pool, [&](std::int64_t row) {
     kernels.rms_norm(scratch[row], norm.data(), eps, scratch.len, scratch[row]);
     kernels.add(hidden[row], scratch[row], hidden.len);
   });
@@ -99,24 +99,25 @@ DecoderLayer::DecoderLayer(const LayerShape& shape, LayerWeights weights, std::s
 void DecoderLayer::forward(float* hidden, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers,
                            ThreadPool& pool) const {
   if (step.num_tokens == 0) return;
-  begin(hidden, step, kv, buffers, {pool});
-  cpu::paged_attention(attention(step, kv, buffers), pool);
-  end(hidden, step.num_tokens, buffers, {pool});
+  attend(hidden, step, kv, buffers, pool);
+  run_mlp(hidden, step.num_tokens, buffers, pool);
 }
 
-void DecoderLayer::begin(float* hidden_data, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers,
-                         const Threads& threads) const {
+void DecoderLayer::attend(float* hidden_data, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers,
+                          ThreadPool& pool) const {
   const std::int32_t num_tokens = step.num_tokens;
   rotary_->reserve(std::int64_t{*std::max_element(step.positions, step.positions + num_tokens)} + 1);
   grow(buffers.normed, std::int64_t{num_tokens} * shape_.hidden_size);
   grow(buffers.qkv, std::int64_t{num_tokens} * shape_.qkv_size());
+  grow(buffers.attended, std::int64_t{num_tokens} * shape_.q_size());
+  const Rows hidden{hidden_data, shape_.hidden_size};
   const Rows normed{buffers.normed.data(), shape_.hidden_size};
   const Rows qkv{buffers.qkv.data(), shape_.qkv_size()};
+  const Rows attended{buffers.attended.data(), shape_.q_size()};
 
-  normalize({hidden_data, shape_.hidden_size}, weights_.attention_norm, shape_.rms_norm_eps, normed, num_tokens,
-            threads.pool);
-  multiply(normed, weights_.qkv, qkv, false, num_tokens, threads);
-  for_each_row(num_tokens, threads.pool, [&](std::int64_t token) { place_heads(qkv[token], step.positions[token]); });
+  normalize(hidden, weights_.attention_norm, shape_.rms_norm_eps, normed, num_tokens, pool);
+  multiply(normed, weights_.qkv, qkv, false, num_tokens, pool);
+  for_each_row(num_tokens, pool, [&](std::int64_t token) { place_heads(qkv[token], step.positions[token]); });
   cpu::kv_append({.k = qkv.data + shape_.q_size(),
                   .v = qkv.data + shape_.q_size() + shape_.kv_size(),
                   .slot_mapping = step.slot_mapping,
@@ -126,57 +127,43 @@ void DecoderLayer::begin(float* hidden_data, const LayerStep& step, const LayerK
                   .num_tokens = num_tokens,
                   .layout = kv.layout,
                   .kv_dtype = kv.dtype},
-                 threads.pool);
+                 pool);
+  cpu::paged_attention({.q = qkv.data,
+                        .kv = kv.data,
+                        .out = attended.data,
+                        .qo_indptr = step.qo_indptr,
+                        .kv_lens = step.kv_lens,
+                        .block_indptr = step.block_indptr,
+                        .block_table = step.block_table,
+                        .q_stride = qkv.len,
+                        .num_tokens = num_tokens,
+                        .num_seqs = step.num_seqs,
+                        .num_heads = shape_.num_heads,
+                        .window = shape_.window,
+                        .scale = shape_.attention_scale,
+                        .softcap = shape_.attention_softcap,
+                        .layout = kv.layout,
+                        .kv_dtype = kv.dtype},
+                       pool);
+  add_branch(attended, weights_.attention_output, weights_.post_attention_norm, shape_.rms_norm_eps, normed, hidden,
+             num_tokens, pool);
 }
 
-cpu::PagedAttentionParams DecoderLayer::attention(const LayerStep& step, const LayerKv& kv,
-                                                  LayerBuffers& buffers) const {
-  grow(buffers.attended, std::int64_t{step.num_tokens} * shape_.q_size());
-  return {.q = buffers.qkv.data(),
-          .kv = kv.data,
-          .out = buffers.attended.data(),
-          .qo_indptr = step.qo_indptr,
-          .kv_lens = step.kv_lens,
-          .block_indptr = step.block_indptr,
-          .block_table = step.block_table,
-          .q_stride = shape_.qkv_size(),
-          .num_tokens = step.num_tokens,
-          .num_seqs = step.num_seqs,
-          .num_heads = shape_.num_heads,
-          .window = shape_.window,
-          .scale = shape_.attention_scale,
-          .softcap = shape_.attention_softcap,
-          .layout = kv.layout,
-          .kv_dtype = kv.dtype};
-}
-
-void DecoderLayer::end(float* hidden_data, std::int32_t num_tokens, LayerBuffers& buffers,
-                       const Threads& threads) const {
+void DecoderLayer::run_mlp(float* hidden_data, std::int32_t num_tokens, LayerBuffers& buffers, ThreadPool& pool) const {
   const std::int64_t intermediate_size = shape_.intermediate_size;
   grow(buffers.gate_up, num_tokens * 2 * intermediate_size);
   const Rows hidden{hidden_data, shape_.hidden_size};
   const Rows normed{buffers.normed.data(), shape_.hidden_size};
-  const Rows attended{buffers.attended.data(), shape_.q_size()};
   const Rows gate_up{buffers.gate_up.data(), 2 * intermediate_size};
 
-  add_branch(attended, weights_.attention_output, weights_.post_attention_norm, shape_.rms_norm_eps, normed, hidden,
-             num_tokens, threads);
-  normalize(hidden, weights_.mlp_norm, shape_.rms_norm_eps, normed, num_tokens, threads.pool);
-  multiply(normed, weights_.gate_up, gate_up, false, num_tokens, threads);
+  normalize(hidden, weights_.mlp_norm, shape_.rms_norm_eps, normed, num_tokens, pool);
+  multiply(normed, weights_.gate_up, gate_up, false, num_tokens, pool);
   const cpu::RowKernels& kernels = cpu::row_kernels();
   const auto gate = shape_.activation == Activation::kSilu ? kernels.silu_mul : kernels.gelu_tanh_mul;
-  for_each_row(num_tokens, threads.pool, [&](std::int64_t token) {
+  for_each_row(num_tokens, pool, [&](std::int64_t token) {
     gate(gate_up[token], gate_up[token] + intermediate_size, intermediate_size);
   });
-  add_branch(gate_up, weights_.down, weights_.post_mlp_norm, shape_.rms_norm_eps, normed, hidden, num_tokens, threads);
-}
-
-std::int64_t DecoderLayer::weight_bytes() const {
-  std::size_t num_bytes = 0;
-  for (const Linear* linear : {&weights_.qkv, &weights_.attention_output, &weights_.gate_up, &weights_.down}) {
-    num_bytes += linear->weights->size_bytes();
-  }
-  return static_cast<std::int64_t>(num_bytes);
+  add_branch(gate_up, weights_.down, weights_.post_mlp_norm, shape_.rms_norm_eps, normed, hidden, num_tokens, pool);
 }
 
 // Norms and rotates the Q and K heads of one token.

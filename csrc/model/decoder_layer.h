@@ -7,7 +7,6 @@
 #include "base/ids.h"
 #include "base/kv_layout.h"
 #include "base/thread_pool.h"
-#include "kernels/cpu/attention.h"
 #include "model/linear.h"
 #include "model/rotary_table.h"
 
@@ -87,23 +86,9 @@ class DecoderLayer {
   // `hidden` untouched, when step and cache do not fit together.
   void forward(float* hidden, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers, ThreadPool& pool) const;
 
-  // The three parts of forward(), of which the first and the last may have tasks beside them: up to the append of K and
-  // V, attention, and the rest.
-  void begin(float* hidden, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers,
-             const Threads& threads) const;
-  cpu::PagedAttentionParams attention(const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers) const;
-  void end(float* hidden, std::int32_t num_tokens, LayerBuffers& buffers, const Threads& threads) const;
-
-  // Multiply-adds of the products in begin() and in end() for one token, and in both.
-  std::int64_t num_begin_products() const { return std::int64_t{shape_.qkv_size()} * shape_.hidden_size; }
-  std::int64_t num_end_products() const {
-    return (shape_.q_size() + 3 * std::int64_t{shape_.intermediate_size}) * shape_.hidden_size;
-  }
-  std::int64_t num_products() const { return num_begin_products() + num_end_products(); }
-
-  std::int64_t weight_bytes() const;  // of the matrices
-
  private:
+  void attend(float* hidden, const LayerStep& step, const LayerKv& kv, LayerBuffers& buffers, ThreadPool& pool) const;
+  void run_mlp(float* hidden, std::int32_t num_tokens, LayerBuffers& buffers, ThreadPool& pool) const;
   void place_heads(float* qkv, std::int32_t position) const;
 
   LayerShape shape_;

@@ -17,7 +17,7 @@ void Linear::check(const std::string& name, std::int64_t num_outputs, std::int64
   }
 }
 
-void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, const Threads& threads) {
+void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, ThreadPool& pool) {
   cpu::gemm({.a = in.data,
              .a_stride = in.len,
              .num_rows = num_rows,
@@ -25,9 +25,8 @@ void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int
              .out = out.data,
              .out_stride = out.len,
              .bias = linear.bias.empty() ? nullptr : linear.bias.data(),
-             .accumulate = accumulate,
-             .beside = threads.beside},
-            threads.pool);
+             .accumulate = accumulate},
+            pool);
 }
 
 }  // namespace blendserve

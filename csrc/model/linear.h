@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "base/thread_pool.h"
-#include "kernels/cpu/memory_tasks.h"
 #include "kernels/cpu/packed_matrix.h"
 
 namespace blendserve {
@@ -27,13 +26,7 @@ struct Rows {
   float* operator[](std::int64_t row) const { return data + row * len; }
 };
 
-// Who computes: the threads, and what they run beside products if anything.
-struct Threads {
-  ThreadPool& pool;
-  cpu::MemoryTasks* beside = nullptr;
-};
-
 // out = linear(in) for the first num_rows rows, or out += linear(in).
-void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, const Threads& threads);
+void multiply(Rows in, const Linear& linear, Rows out, bool accumulate, std::int32_t num_rows, ThreadPool& pool);
 
 }  // namespace blendserve

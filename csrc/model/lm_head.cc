@@ -29,7 +29,7 @@ void LmHead::embed(std::span<const std::int32_t> token_ids, float* out) const {
 void LmHead::logits(const float* hidden, std::span<const std::int32_t> rows, float* out, ThreadPool& pool) const {
   std::vector<float> inputs = normed(hidden, rows);
   const Rows to{out, vocab_size()};
-  multiply({inputs.data(), hidden_size()}, linear_, to, false, static_cast<std::int32_t>(rows.size()), {pool});
+  multiply({inputs.data(), hidden_size()}, linear_, to, false, static_cast<std::int32_t>(rows.size()), pool);
   if (softcap_ == 0.0F) return;
   const cpu::RowKernels& kernels = cpu::row_kernels();
   pool.parallel_for(static_cast<std::int64_t>(rows.size()),

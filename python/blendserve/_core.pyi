@@ -106,14 +106,7 @@ class DecoderLayer:
         down: PackedLinear,
         post_mlp_norm: NDArray[np.float32] | None,
     ) -> None: ...
-
-def forward_layers(
-    layers: Sequence[DecoderLayer],
-    hidden: _SupportsDLPack,
-    step: LayerStep,
-    kv: Sequence[_SupportsDLPack],
-    buffers: LayerBuffers,
-) -> None: ...
+    def forward(self, hidden: _SupportsDLPack, step: LayerStep, kv: _SupportsDLPack, buffers: LayerBuffers) -> None: ...
 
 class PrefixTree:
     @staticmethod

@@ -111,20 +111,15 @@ def test_states_stay_as_they_are_when_step_and_cache_do_not_fit(
 ) -> None:
     hidden = random(3, HIDDEN)
     with pytest.raises(ValueError, match=message):
-        _core.forward_layers([layer()], hidden, step(**changes), [cache(kv_heads)], _core.LayerBuffers())
+        layer().forward(hidden, step(**changes), cache(kv_heads), _core.LayerBuffers())
     np.testing.assert_array_equal(hidden, random(3, HIDDEN))
 
 
 def test_a_step_advances_every_state() -> None:
     hidden = random(3, HIDDEN)
-    _core.forward_layers([layer()], hidden, step(), [cache()], _core.LayerBuffers())
+    layer().forward(hidden, step(), cache(), _core.LayerBuffers())
     assert np.all(np.isfinite(hidden))
     assert np.all(hidden != random(3, HIDDEN))
-
-
-def test_every_layer_has_a_cache() -> None:
-    with pytest.raises(ValueError, match="kv has 1 caches; there are 2 layers"):
-        _core.forward_layers([layer(), layer()], random(3, HIDDEN), step(), [cache()], _core.LayerBuffers())
 
 
 def test_the_head_reads_rows_that_are_there() -> None:

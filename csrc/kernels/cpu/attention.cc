@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
-#include "kernels/cpu/attention_tasks.h"
+#include "kernels/cpu/attention_tile_run.h"
+#include "kernels/cpu/attention_tiles.h"
 
 namespace blendserve::cpu {
 
@@ -24,8 +26,6 @@ void check_indptr(const char* name, const std::int32_t* indptr, std::int32_t n) 
     }
   }
 }
-
-}  // namespace
 
 void check(const PagedAttentionParams& params) {
   const KvLayout& layout = params.layout;
@@ -65,10 +65,26 @@ void check(const PagedAttentionParams& params) {
   }
 }
 
+}  // namespace
+
 void paged_attention(const PagedAttentionParams& params, ThreadPool& pool) {
-  AttentionTasks tasks(params, TileCut::for_threads(pool.num_threads()));
-  pool.parallel_for(tasks.num_tasks(), [&](std::int64_t task) { tasks.run(task); });
-  tasks.merge(pool);
+  check(params);
+  const TilePlan plan = plan_tiles(params, pool.num_threads());
+  std::vector<float> workspace(static_cast<std::size_t>(plan.workspace_len));
+  pool.parallel_for(static_cast<std::int64_t>(plan.tasks.size()), [&](std::int64_t i) {
+    const TileTask& task = plan.tasks[static_cast<std::size_t>(i)];
+    const Tile& tile = plan.tiles[static_cast<std::size_t>(task.tile)];
+    TileRun run(params, tile);
+    if (tile.partials_at < 0) {
+      run.attend();
+    } else {
+      run.attend_partly(task.first_split, task.end_split, workspace.data());
+    }
+  });
+  pool.parallel_for(static_cast<std::int64_t>(plan.cut_tiles.size()), [&](std::int64_t i) {
+    const auto tile = static_cast<std::size_t>(plan.cut_tiles[static_cast<std::size_t>(i)]);
+    TileRun(params, plan.tiles[tile]).merge_partials(workspace.data());
+  });
 }
 
 }  // namespace blendserve::cpu

@@ -40,7 +40,4 @@ struct PagedAttentionParams {
 // Throws InvalidInput, before anything is written, when the index arrays do not fit together or leave the cache.
 void paged_attention(const PagedAttentionParams& params, ThreadPool& pool);
 
-// What it throws.
-void check(const PagedAttentionParams& params);
-
 }  // namespace blendserve::cpu

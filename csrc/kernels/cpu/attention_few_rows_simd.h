@@ -20,25 +20,27 @@ template <class Vector, class Dtype, int kRows, int kGroups>
 void score_positions(const SplitInputs& in, const Rows& k, std::int32_t p, float* exponents) {
   using Floats = typename Vector::Floats;
   using Element = typename Dtype::Element;
-  constexpr std::int32_t kColumns = Vector::kColumns;
-  constexpr std::int32_t kElements = kColumns * Dtype::kPerLane;
-  Lines ahead = k.ahead_of(p, kGroups * Vector::kLen, in.head_dim * sizeof(Element));
+  Lines<Element> ahead = k.ahead_of<Element>(p, kGroups * Vector::kLen, in.head_dim);
   Floats sums[kGroups][kRows];
-#pragma GCC unroll 4
+#pragma GCC unroll 2
   for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       sums[g][r] = Vector::zero();
     }
   }
-  for (std::int32_t i = 0; i < in.head_dim; i += kElements) {
-#pragma GCC unroll 4
+  for (std::int32_t i = 0; i < in.head_dim; i += Dtype::kPieceLen) {
+#pragma GCC unroll 2
     for (int g = 0; g < kGroups; ++g) {
-      ahead.fetch<Vector::kLen * kElements * sizeof(Element)>();
-      Floats x[kColumns];
-      Vector::load_columns(k.rows + p + g * Vector::kLen, i * static_cast<std::int32_t>(sizeof(Element)), x);
+      Floats x[Vector::kLen];
 #pragma GCC unroll 16
-      for (int j = 0; j < kColumns; ++j) {
+      for (int j = 0; j < Vector::kLen; ++j) {
+        ahead.fetch_elements(Dtype::kPieceLen);
+        x[j] = Vector::load(static_cast<const Element*>(k.rows[p + g * Vector::kLen + j]) + i);
+      }
+      Vector::transpose(x);
+#pragma GCC unroll 16
+      for (int j = 0; j < Vector::kLen; ++j) {
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           sums[g][r] = Dtype::multiply_add(in.q + r * in.head_dim + i + Dtype::kPerLane * j, x[j], sums[g][r]);
@@ -46,7 +48,7 @@ void score_positions(const SplitInputs& in, const Rows& k, std::int32_t p, float
       }
     }
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 2
   for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
@@ -57,14 +59,14 @@ void score_positions(const SplitInputs& in, const Rows& k, std::int32_t p, float
 
 template <class Vector, class Dtype, int kRows>
 void score_rows(const SplitInputs& in, float* exponents) {
-  constexpr int kGroups = Vector::score_groups(kRows);
+  constexpr int kGroups = kRows <= 4 ? 2 : 1;
   const Rows k{in.k_rows, in.end(), in.v_rows, in.end()};
   const std::int32_t end = padded(in.end());
   std::int32_t p = in.begin() / kLanes * kLanes;
   for (; p + kGroups * Vector::kLen <= end; p += kGroups * Vector::kLen) {
     score_positions<Vector, Dtype, kRows, kGroups>(in, k, p, exponents);
   }
-  for (; p < end; p += Vector::kLen) {
+  if (p < end) {
     score_positions<Vector, Dtype, kRows, 1>(in, k, p, exponents);
   }
 }
@@ -83,7 +85,7 @@ template <class Dtype>
 struct StoredRows {
   const void* const* row;
   std::int32_t column;
-  Lines* ahead;
+  Lines<typename Dtype::Element>* ahead;
 
   StoredRows at(std::int32_t r, std::int32_t c) const { return {row + r, column + c, ahead}; }
 
@@ -93,7 +95,7 @@ struct StoredRows {
   }
   template <int kLen>
   [[gnu::always_inline]] void fetch_ahead() const {
-    ahead->fetch<kLen * sizeof(typename Dtype::Element)>();
+    ahead->fetch_elements(kLen);
   }
 };
 

@@ -116,7 +116,7 @@ void accumulate_values(const SplitInputs& in, const float* weights, float* tile,
     if (!as_stored) {
       unpack_v<Vector, Dtype>(v, begin, end - begin, in.head_dim, tile);
     }
-    Lines ahead = v.ahead_of(begin, end - begin, in.head_dim * sizeof(typename Dtype::Element));
+    auto ahead = v.template ahead_of<typename Dtype::Element>(begin, end - begin, in.head_dim);
     const StoredRows<Dtype> values_as_stored{v.rows, 0, &ahead};
     for_each_block<Vector>(in.num_rows, width, [&](const Block& block) {
       const Matrix<const float> row_weights{weights, kSplitLen};

@@ -176,7 +176,7 @@ void TileRun::attend_split(std::int32_t split, const PartialRows& out) {
 void TileRun::point_to_rows(std::int32_t split) {
   const KvLayout& layout = params_.layout;
   const BlockId* blocks = params_.block_table + params_.block_indptr[tile_.seq];
-  const std::int64_t element_size = element_bytes(params_.kv_dtype);
+  const std::int64_t element_size = params_.kv_dtype == KvDtype::kFloat32 ? 4 : 2;
   const auto* kv = static_cast<const std::byte*>(params_.kv);
   const std::int32_t begin = split * kSplitLen;
   ThreadBuffers::Rows& rows = buffers_.rows[static_cast<std::size_t>(split % 2)];

@@ -7,6 +7,7 @@ namespace blendserve::cpu {
 namespace {
 
 constexpr std::int32_t kMaxTileRows = 96;  // enough to hide the unpacking of K and V
+constexpr std::int64_t kTasksPerThread = 4;
 
 void list_tiles(const PagedAttentionParams& params, std::vector<Tile>& tiles) {
   const std::int32_t group = params.num_heads / params.layout.num_kv_heads;
@@ -30,7 +31,7 @@ void list_tiles(const PagedAttentionParams& params, std::vector<Tile>& tiles) {
 
 }  // namespace
 
-TilePlan plan_tiles(const PagedAttentionParams& params, const TileCut& cut) {
+TilePlan plan_tiles(const PagedAttentionParams& params, int num_threads) {
   TilePlan plan;
   list_tiles(params, plan.tiles);
   std::int64_t num_splits = 0;
@@ -38,18 +39,18 @@ TilePlan plan_tiles(const PagedAttentionParams& params, const TileCut& cut) {
     num_splits += tile.num_splits();
   }
   // Only a tile with more than its share is cut, so there are few and the workspace stays small.
-  const std::int64_t share = cut.each_split ? 1 : std::max<std::int64_t>(1, num_splits / cut.tasks_wanted);
+  const std::int64_t share = std::max<std::int64_t>(1, num_splits / (kTasksPerThread * num_threads));
   const std::int32_t group = params.num_heads / params.layout.num_kv_heads;
   for (std::size_t i = 0; i < plan.tiles.size(); ++i) {
     Tile& tile = plan.tiles[i];
-    const bool is_cut = tile.num_splits() > share;
-    if (is_cut) {
+    const bool cut = num_threads > 1 && tile.num_splits() > share;
+    if (cut) {
       tile.partials_at = plan.workspace_len;
       plan.workspace_len +=
           tile.num_splits() * partial_len(std::int64_t{tile.num_tokens} * group, params.layout.head_dim);
       plan.cut_tiles.push_back(static_cast<std::int32_t>(i));
     }
-    const std::int32_t run = is_cut ? static_cast<std::int32_t>(share) : tile.num_splits();
+    const std::int32_t run = cut ? static_cast<std::int32_t>(share) : tile.num_splits();
     const std::int32_t end = tile.end_split();
     for (std::int32_t split = tile.first_split(0); split < end; split += run) {
       plan.tasks.push_back(

@@ -50,16 +50,8 @@ struct TilePlan {
   std::int64_t workspace_len = 0;       // floats for all partials of cut tiles
 };
 
-// How far the splits of a tile are shared out to tasks; shows in no result.
-struct TileCut {
-  int tasks_wanted = 1;
-  bool each_split = false;  // every split is a task
-
-  static TileCut for_threads(int num_threads) { return {.tasks_wanted = num_threads == 1 ? 1 : 4 * num_threads}; }
-};
-
-// The work of one call.
-TilePlan plan_tiles(const PagedAttentionParams& params, const TileCut& cut);
+// The work of one call. How it is cut depends on the number of threads; the results do not.
+TilePlan plan_tiles(const PagedAttentionParams& params, int num_threads);
 
 // Floats for the PartialRows of one tile, in whole cache lines.
 constexpr std::int64_t whole_lines(std::int64_t num_floats) { return (num_floats + 15) / 16 * 16; }

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "kernels/cpu/attention_split.h"
-#include "kernels/cpu/cache_lines.h"
 
 namespace blendserve::cpu::simd {
 
@@ -56,40 +55,27 @@ template <std::int32_t kLen, class Element, class Load>
   return load(rest);
 }
 
-// The lines of `num_rows` rows, to be fetched a few at a time in the order in which they lie in memory: the hardware
-// prefetcher joins in. Behind the last there is nothing new to fetch.
-class Lines {
- public:
-  [[gnu::always_inline]] Lines(const void* const* row, std::int32_t num_rows, std::ptrdiff_t row_bytes)
-      : row_(row), end_(row + num_rows), row_bytes_(row_bytes) {
-    start_row();
-  }
+// The lines of rows [row, end), to be fetched a few at a time in the order in which they lie in memory: the hardware
+// prefetcher joins in.
+template <class Element>
+struct Lines {
+  const void* const* row;
+  const void* const* end;
+  std::int32_t row_len;
+  std::int32_t begin = 0;
 
   // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
-  template <std::int32_t kBytes>
-  [[gnu::always_inline]] void fetch() {
-#pragma GCC unroll 16
-    for (std::int32_t i = 0; i < (kBytes + kCacheLine - 1) / kCacheLine; ++i) {
-      __builtin_prefetch(at_, 0, 2);
-      at_ += kCacheLine;
-      if (at_ >= row_end_) {
-        row_ += row_ + 1 < end_ ? 1 : 0;
-        start_row();
+  [[gnu::always_inline]] void fetch_elements(std::int32_t num_elements) {
+    constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
+    for (std::int32_t i = 0; i < num_elements && row != end; i += kLineLen) {
+      __builtin_prefetch(static_cast<const Element*>(*row) + begin, 0, 2);
+      begin += kLineLen;
+      if (begin >= row_len) {
+        begin = 0;
+        ++row;
       }
     }
   }
-
- private:
-  [[gnu::always_inline]] void start_row() {
-    at_ = static_cast<const char*>(*row_);
-    row_end_ = at_ + row_bytes_;
-  }
-
-  const void* const* row_;
-  const void* const* end_;
-  std::ptrdiff_t row_bytes_;
-  const char* at_;
-  const char* row_end_;
 };
 
 // The rows that are read, and those after them. They are fetched into the L2 cache kAheadLen rows before their turn,
@@ -104,13 +90,14 @@ struct Rows {
   std::int32_t num_next_rows;
 
   // `len` rows to fetch while as many from `row` on are worked on; these themselves where there are not so many more.
-  [[gnu::always_inline]] Lines ahead_of(std::int32_t row, std::int32_t len, std::ptrdiff_t row_bytes) const {
+  template <class Element>
+  [[gnu::always_inline]] Lines<Element> ahead_of(std::int32_t row, std::int32_t len, std::int32_t row_len) const {
     const std::int32_t ahead = row + kAheadLen;
     const std::int32_t next = ahead < num_rows ? 0 : ahead - num_rows;
     const void* const* first = ahead + len <= num_rows       ? rows + ahead
                                : next + len <= num_next_rows ? next_rows + next
                                                              : rows + row;
-    return {first, len, row_bytes};
+    return {first, first + len, row_len};
   }
 };
 
@@ -120,9 +107,9 @@ template <class Vector, class Dtype>
 void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   for (std::int32_t p = 0; p < num_positions; p += Vector::kLen) {
-    Lines ahead = k.ahead_of(begin + p, Vector::kLen, head_dim * sizeof(Element));
+    Lines<Element> ahead = k.ahead_of<Element>(begin + p, Vector::kLen, head_dim);
     for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
-      ahead.fetch<Vector::kLen * Dtype::kPieceLen * sizeof(Element)>();
+      ahead.fetch_elements(Vector::kLen * Dtype::kPieceLen);
       typename Vector::Floats x[Vector::kLen];
 #pragma GCC unroll 16
       for (std::int32_t j = 0; j < Vector::kLen; ++j) {
@@ -142,10 +129,10 @@ template <class Vector, class Dtype>
 void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   const std::int32_t width = padded(head_dim);
-  Lines ahead = v.ahead_of(begin, num_positions, head_dim * sizeof(Element));
+  Lines<Element> ahead = v.ahead_of<Element>(begin, num_positions, head_dim);
   for (std::int32_t p = 0; p < num_positions; ++p, tile += width) {
+    ahead.fetch_elements(head_dim);
     for (std::int32_t i = 0; i < head_dim; i += Vector::kLen) {
-      ahead.fetch<Vector::kLen * sizeof(Element)>();
       Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[begin + p], i, head_dim, Dtype::load));
     }
   }

@@ -64,29 +64,6 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
   }
 
-  // x[j] = the j-th 32 bits from `offset` bytes on of kLen rows; j < kColumns.
-  static constexpr int kColumns = 4;
-  [[gnu::always_inline]] static void load_columns(const void* const* rows, std::int32_t offset, Floats (&x)[kColumns]) {
-    Floats a[kColumns];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const auto* low = reinterpret_cast<const float*>(static_cast<const char*>(rows[j]) + offset);
-      const auto* high = reinterpret_cast<const float*>(static_cast<const char*>(rows[j + 4]) + offset);
-      a[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
-    }
-    const Floats low01 = _mm256_unpacklo_ps(a[0], a[1]);
-    const Floats high01 = _mm256_unpackhi_ps(a[0], a[1]);
-    const Floats low23 = _mm256_unpacklo_ps(a[2], a[3]);
-    const Floats high23 = _mm256_unpackhi_ps(a[2], a[3]);
-    x[0] = _mm256_shuffle_ps(low01, low23, 0x44);
-    x[1] = _mm256_shuffle_ps(low01, low23, 0xEE);
-    x[2] = _mm256_shuffle_ps(high01, high23, 0x44);
-    x[3] = _mm256_shuffle_ps(high01, high23, 0xEE);
-  }
-
-  // Groups of kLen positions whose scores are summed in turns, that the chains of few rows do not wait for each other.
-  static constexpr int score_groups(int num_rows) { return num_rows <= 2 ? 4 : num_rows <= 4 ? 2 : 1; }
-
   [[gnu::always_inline]] static void transpose(Floats (&x)[kLen]) {
     Floats a[kLen];
 #pragma GCC unroll 8

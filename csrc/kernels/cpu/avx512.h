@@ -57,19 +57,6 @@ struct Avx512 {
   static float greatest(Floats x) { return _mm512_reduce_max_ps(x); }
   static float total(Floats x) { return _mm512_reduce_add_ps(x); }
 
-  // x[j] = the j-th 32 bits from `offset` bytes on of kLen rows; j < kColumns.
-  static constexpr int kColumns = 16;
-  [[gnu::always_inline]] static void load_columns(const void* const* rows, std::int32_t offset, Floats (&x)[kColumns]) {
-#pragma GCC unroll 16
-    for (int j = 0; j < kLen; ++j) {
-      x[j] = load(static_cast<const char*>(rows[j]) + offset);
-    }
-    transpose(x);
-  }
-
-  // Groups of kLen positions whose scores are summed in turns, that the chains of few rows do not wait for each other.
-  static constexpr int score_groups(int num_rows) { return num_rows <= 4 ? 2 : 1; }
-
   [[gnu::always_inline]] static void transpose(Floats (&x)[kLen]) {
     Floats a[kLen];
 #pragma GCC unroll 16

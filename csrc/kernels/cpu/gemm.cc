@@ -71,7 +71,7 @@ template <class Finish>
 void for_each_tile(const GemmParams& params, const Tasks& tasks, ThreadPool& pool, const Finish& finish) {
   const PackedMatrix& weights = *params.weights;
   std::atomic<std::int64_t> next{0};
-  pool.parallel_for(std::min<std::int64_t>(pool.num_threads(), tasks.num_tasks), [&](std::int64_t place) {
+  pool.parallel_for(std::min<std::int64_t>(pool.num_threads(), tasks.num_tasks), [&](std::int64_t) {
     GemmWorker& worker = GemmWorker::local();
     Tile tile{.group = 0, .first_row = -1, .num_rows = 0, .first_output = 0, .num_outputs = 0, .values = {}};
     for (std::int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks.num_tasks;) {
@@ -89,7 +89,7 @@ void for_each_tile(const GemmParams& params, const Tasks& tasks, ThreadPool& poo
         tile.num_outputs = std::min(kPanelWidth, weights.num_outputs() - tile.first_output);
         const bool in_place = params.out != nullptr && !params.accumulate && tile.num_outputs == kPanelWidth;
         tile.values = in_place ? out_of(params, tile) : worker.sums();
-        worker.multiply(weights, panel, tile.values, params.beside, place);
+        worker.multiply(weights, panel, tile.values);
         scale_and_add_bias(tile, weights.scales(), params.bias);
         if (!in_place) {
           finish(tile);

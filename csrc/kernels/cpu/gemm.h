@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "base/thread_pool.h"
-#include "kernels/cpu/memory_tasks.h"
 #include "kernels/cpu/packed_matrix.h"
 
 namespace blendserve::cpu {
@@ -15,9 +14,8 @@ struct GemmParams {
   const PackedMatrix* weights = nullptr;
   float* out = nullptr;  // [num_rows, num_outputs], rows out_stride elements apart; must not overlap `a`
   std::int64_t out_stride = 0;
-  const float* bias = nullptr;    // [num_outputs] or null
-  bool accumulate = false;        // out += instead of out =
-  MemoryTasks* beside = nullptr;  // run meanwhile, or null
+  const float* bias = nullptr;  // [num_outputs] or null
+  bool accumulate = false;      // out += instead of out =
 };
 
 // out = a · weights^T (+ bias) (+ out).

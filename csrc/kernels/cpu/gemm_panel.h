@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-#include "kernels/cpu/cache_lines.h"
 #include "kernels/cpu/panel_layout.h"
 
 namespace blendserve::cpu {
@@ -22,7 +21,6 @@ struct PanelBlock {
   std::int32_t block_len = 0;  // at most kBlockLen
   WeightDtype dtype = WeightDtype::kFloat32;
   bool is_first = true;  // sums start from 0, else from what they are
-  Pieces pieces;         // to fetch meanwhile, as far as there is time; none: the weights behind these
 };
 
 // Rows of kPanelWidth sums, `stride` apart.

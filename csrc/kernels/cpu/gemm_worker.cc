@@ -50,35 +50,18 @@ void GemmWorker::load_rows(const float* a, std::int64_t a_stride, std::int32_t n
   }
 }
 
-void GemmWorker::list_next_block(const std::byte* weights, std::int64_t num_bytes) {
-  for (std::int64_t i = 0; i < num_bytes; i += kPieceBytes) {
-    pieces_.push_back(weights + i);
-  }
-}
-
-void GemmWorker::multiply(const PackedMatrix& weights, std::int64_t panel, PanelSums sums, MemoryTasks* beside,
-                          std::int64_t place) {
+void GemmWorker::multiply(const PackedMatrix& weights, std::int64_t panel, PanelSums sums) {
   const std::int64_t input_bytes = kPanelWidth * element_bytes(weights.dtype());
   for (std::int64_t k = 0; k < weights.num_inputs(); k += kBlockLen) {
-    const auto block_len = static_cast<std::int32_t>(std::min<std::int64_t>(kBlockLen, weights.num_inputs() - k));
-    const std::byte* block_weights = weights.panel(panel) + k * input_bytes;
-    pieces_.clear();
-    if (beside != nullptr) {
-      list_next_block(block_weights + block_len * input_bytes, block_len * input_bytes);
-      beside->list_due(place, std::int64_t{num_rows_} * block_len * kPanelWidth, pieces_);
-    }
-    const PanelBlock block{.a = a_.data() + k / kBlockLen * num_rows_ * kBlockStride,
-                           .weights = block_weights,
-                           .scratch = scratch_.data(),
-                           .num_rows = num_rows_,
-                           .block_len = block_len,
-                           .dtype = weights.dtype(),
-                           .is_first = k == 0,
-                           .pieces = {pieces_.data(), static_cast<std::int32_t>(pieces_.size())}};
+    const PanelBlock block{
+        .a = a_.data() + k / kBlockLen * num_rows_ * kBlockStride,
+        .weights = weights.panel(panel) + k * input_bytes,
+        .scratch = scratch_.data(),
+        .num_rows = num_rows_,
+        .block_len = static_cast<std::int32_t>(std::min<std::int64_t>(kBlockLen, weights.num_inputs() - k)),
+        .dtype = weights.dtype(),
+        .is_first = k == 0};
     multiply_panel(block, sums);
-    if (beside != nullptr) {
-      beside->run_fetched(place);
-    }
   }
 }
 

@@ -1,4 +1,4 @@
-"""The decoder of Llama and its relatives on the CPU: packed weights, one C++ call for all layers (csrc/model)."""
+"""The decoder of Llama and its relatives on the CPU: packed weights, one C++ call a layer (csrc/model)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ class PackedDecoder(Model):
         if not isinstance(attention, NativeCpuAttention):
             raise TypeError(f"attention is {attention.name}; packed weights run with native_cpu")
         states = self._embedded(token_ids)
-        _core.forward_layers(self._layers, states, attention.layer_step, attention.layers, self._buffers)
+        step = attention.layer_step
+        for layer, kv in zip(self._layers, attention.layers, strict=True):
+            layer.forward(states, step, kv, self._buffers)
         return states
 
     def _embedded(self, token_ids: torch.Tensor) -> NDArray[np.float32]:
