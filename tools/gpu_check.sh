@@ -43,12 +43,12 @@ correctness() {
 }
 
 bandwidth() {
-  run bandwidth 120 "$python" benchmarks/kernels/cuda_attention.py -o "$output/cuda_attention.json" --commit "$commit" \
+  run bandwidth 120 "$python" benchmarks/kernels/cuda.py -o "$output/cuda_attention.json" --commit "$commit" \
     --stage bandwidth --stage beside --stage gemm
 }
 
 prefill() {
-  run prefill 60 "$python" benchmarks/kernels/cuda_attention.py -o "$output/prefill.json" --commit "$commit" \
+  run prefill 60 "$python" benchmarks/kernels/cuda.py -o "$output/prefill.json" --commit "$commit" \
     --stage prefill --stage any_shape
 }
 
@@ -57,7 +57,7 @@ flashinfer() {
 }
 
 shared() {
-  run shared 60 "$python" benchmarks/kernels/cuda_attention.py -o "$output/shared_prefixes.json" --commit "$commit" \
+  run shared 60 "$python" benchmarks/kernels/cuda.py -o "$output/shared_prefixes.json" --commit "$commit" \
     --stage shared
 }
 

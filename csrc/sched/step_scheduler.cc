@@ -136,11 +136,14 @@ void StepScheduler::stop(RequestId id) {
 }
 
 void StepScheduler::take_over_cache(StepScheduler& other) {
-  if (stats_.num_steps > 0) throw InvalidInput("a cache can be taken over before the first step only");
+  if (stats_.num_steps > 0) {
+    throw InvalidInput("a cache can be taken over before the first step only; call it before schedule()");
+  }
   if (other.config_.num_blocks != config_.num_blocks || other.config_.block_size != config_.block_size) {
     throw InvalidInput("a cache of " + std::to_string(other.config_.num_blocks) + " blocks of " +
                        std::to_string(other.config_.block_size) + " tokens can't be taken over; this one has " +
-                       std::to_string(config_.num_blocks) + " of " + std::to_string(config_.block_size));
+                       std::to_string(config_.num_blocks) + " of " + std::to_string(config_.block_size) +
+                       "; give both the same num_blocks and block_size");
   }
   cache_ = KvCache::taken_over(other.cache_);
 }

@@ -1,6 +1,6 @@
 """Measures the CUDA kernels: decode bandwidth by SM budget, shared prefixes, GEMMs beside attention, prefill.
 
-    python benchmarks/kernels/cuda_attention.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
+    python benchmarks/kernels/cuda.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
 
 The answer is checked against float64 before anything is timed. Every stage is written as soon as it is done.
 """
