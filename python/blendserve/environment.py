@@ -83,8 +83,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _missing(error: ModuleNotFoundError) -> Availability:
-    return Availability(False, f"{error.name} is not installed: pip install 'blendserve[engine]'")
+def _missing(error: ImportError) -> Availability:
+    if isinstance(error, ModuleNotFoundError):
+        return Availability(False, f"{error.name} is not installed: pip install 'blendserve[engine]'")
+    return Availability(False, f"{error.name} does not load: {error}; install it again")
 
 
 def _attention() -> tuple[dict[str, Availability], Availability]:
@@ -94,7 +96,7 @@ def _attention() -> tuple[dict[str, Availability], Availability]:
     try:
         from blendserve.attention import why_unavailable
         from blendserve.attention.cuda_library import library_path, why_not_loaded
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         missing = _missing(error)
         return dict.fromkeys(attention_names(), missing), missing
     reasons = {name: why_unavailable(name) for name in attention_names()}
@@ -106,7 +108,7 @@ def _attention() -> tuple[dict[str, Availability], Availability]:
 def _default_model() -> Availability:
     try:
         from blendserve.models.default_model import why_no_default_model
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         return _missing(error)
     reason = why_no_default_model()
     return Availability(reason is None, reason)
@@ -115,7 +117,7 @@ def _default_model() -> Availability:
 def _gpus() -> list[Gpu]:
     try:
         import torch
-    except ModuleNotFoundError:
+    except ImportError:
         return [Gpu(name) for name in _gpu_names()]
     if not torch.cuda.is_available():
         return [Gpu(name) for name in _gpu_names()]

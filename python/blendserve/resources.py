@@ -163,7 +163,7 @@ def _resolve_kv_dtype(config: EngineConfig, dtype: torch.dtype, attention: str) 
     kv_dtype = _KV_DTYPES[config.kv_dtype]
     kept = {
         "native_cpu": (torch.float32, torch.bfloat16),
-        "native_cuda": (dtype, torch.float8_e4m3fn),
+        "native_cuda": (dtype, torch.float8_e4m3fn) if dtype.itemsize == 2 else (dtype,),
         "flashinfer": (dtype,),
     }
     if attention in kept and kv_dtype not in kept[attention]:

@@ -14,7 +14,7 @@ namespace {
 void check_shape(const blendserve_paged_decode_params& params) {
   if (params.head_dim != 64 && params.head_dim != 128) {
     throw InvalidInput("head_dim is " + std::to_string(params.head_dim) +
-                       "; this kernel has 64 and 128, use the torch_ref attention backend for other sizes");
+                       "; this kernel has 64 and 128, paged_attention takes others");
   }
   if (params.num_kv_heads < 1 || params.num_heads % params.num_kv_heads != 0 ||
       params.num_heads / params.num_kv_heads < 1 || params.num_heads / params.num_kv_heads > kMaxDecodeGroup) {

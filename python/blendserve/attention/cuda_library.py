@@ -257,13 +257,20 @@ class CudaLibrary:
                 f"cannot load the CUDA library {path}: {error}. Build it with `make cuda` and name it in "
                 f"{LIBRARY_VARIABLE}, or choose another attention backend"
             ) from error
+        version = self._version()
+        if version != ABI_VERSION:
+            raise UserError(
+                f"{path} has ABI version {version}, this package needs {ABI_VERSION}: rebuild it with `make cuda`"
+            )
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(self._functions, name)
             function.restype = result
             function.argtypes = arguments
-        version = self._functions.blendserve_cuda_abi_version()
-        if version != ABI_VERSION:
-            raise UserError(f"{path} has ABI version {version}, this package needs {ABI_VERSION}: rebuild it")
+
+    def _version(self) -> int | None:
+        """None if the library is another one."""
+        function = getattr(self._functions, "blendserve_cuda_abi_version", None)
+        return None if function is None else int(function())
 
     def decode_plan_bytes(self, max_rows: int, num_kv_heads: int, num_ctas: int, max_partials: int) -> int:
         """Bytes that hold the plan of any batch of up to `max_rows` rows."""

@@ -276,7 +276,7 @@ def _unsupported(spec: AttentionSpec) -> str | None:
     if spec.device.type != "cuda":
         return f"device is {spec.device}, but native_cuda attention runs on an NVIDIA GPU"
     if spec.dtype not in KV_DTYPE_CODES:
-        return f"dtype is {spec.dtype}, but native_cuda attention keeps bfloat16, float16 or float8_e4m3fn"
+        return f"the KV cache is {spec.dtype}, but native_cuda attention keeps bfloat16, float16 or float8_e4m3fn"
     if spec.head_dim > _MAX_HEAD_DIM or spec.head_dim % _HEAD_DIM_STEP:
         return (
             f"head_dim is {spec.head_dim}, but native_cuda attention has multiples of {_HEAD_DIM_STEP} (either half of "

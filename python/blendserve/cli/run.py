@@ -108,7 +108,7 @@ def run(
     console = Console(stderr=True)
     with exit_status(console, stopped=_STOPPED):
         side_outputs = {"metrics": metrics, "report": report, "schedule log": schedule_log}
-        check_side_outputs(side_outputs, input_path, output_path)
+        check_side_outputs(side_outputs, {"input": input_path, "schedule to replay": replay_schedule}, output_path)
         config = EngineConfig(
             schedule=schedule,  # type: ignore[arg-type]  # checked by EngineConfig
             device=device,  # type: ignore[arg-type]

@@ -35,8 +35,8 @@ class StepExecutor:
     def result(self) -> tuple[SampledTokens, float]:
         """What the step that was started sampled, and the seconds that it ran; raises what the model raised."""
         assert self._result is not None
-        self._plan = None
-        return self._result()
+        result, self._plan, self._result = self._result, None, None  # a plan that nobody holds gives its memory back
+        return result()
 
 
 def _timed(run: Callable[[StepPlan], SampledTokens], plan: StepPlan) -> tuple[SampledTokens, float]:

@@ -75,9 +75,15 @@ def check_paths(input_path: str, output_path: str) -> None:
         check_new_file("output", output_path, {"input": input_path})
 
 
-def check_side_outputs(paths: Mapping[str, str | None], input_path: str, output_path: str) -> None:
-    """Raises `UserError` if the files of a job besides its results, by name, cannot be written; changes nothing."""
-    others = {"input": input_path} | ({} if output_path == STANDARD_STREAM else {"output": output_path})
+def check_side_outputs(paths: Mapping[str, str | None], inputs: Mapping[str, str | None], output_path: str) -> None:
+    """Raises `UserError` if the files of a job besides its results cannot be written, or files that it reads would be.
+
+    Files go by name, None where the job has none. Changes nothing.
+    """
+    others = {name: path for name, path in inputs.items() if path is not None}
+    if output_path != STANDARD_STREAM:
+        check_new_file("output", output_path, others)
+        others["output"] = output_path
     for name, path in paths.items():
         if path is not None:
             check_new_file(name, path, others)

@@ -95,7 +95,9 @@ class _Collected:
 
     def _fitting(self, row: BatchRequest, token_ids: np.ndarray) -> RowTokens | RowError:
         try:
-            if self._vocab_size is not None and len(token_ids):
+            if self._vocab_size is not None and isinstance(
+                row.prompt, np.ndarray
+            ):  # text may be another model's tokens
                 check_vocabulary("prompt", token_ids, self._vocab_size)
             if self._context_len is not None:
                 context_room(len(token_ids), self._context_len, row.params.max_tokens)

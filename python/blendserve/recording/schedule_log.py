@@ -15,6 +15,10 @@ __all__ = ["CorrectionChange", "ScheduleLog", "read_schedule_log"]
 
 _VERSION = "blendserve"  # the header's key for it
 _CHANGE = ("after_steps", "compute", "memory")
+_REMEDY = (
+    "a schedule is replayed with the settings that it was made with (--kv-memory among them, which decides the number "
+    "of blocks and by default depends on the free memory)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,9 @@ class ScheduleLog:
             with self._path.open(mode, encoding="utf-8") as file:
                 file.write(json.dumps(fields) + "\n")
         except OSError as error:
-            raise UserError(f"schedule log {self._path} cannot be written: {error.strerror}") from error
+            raise UserError(
+                f"schedule log {self._path} cannot be written: {error.strerror}; give another path"
+            ) from error
 
 
 def read_schedule_log(path: str | Path, settings: Mapping[str, Any]) -> list[CorrectionChange]:
@@ -77,15 +83,22 @@ def _check_settings(path: str | Path, logged: Mapping[str, Any], settings: Mappi
     for name, value in settings.items():
         if logged.get(name) != value:
             raise UserError(
-                f"schedule log {path} is of a run with another {name}: {logged.get(name)!r}, not {value!r}; a schedule "
-                "is replayed with the settings that it was made with"
+                f"schedule log {path} is of a run with another {name}: {logged.get(name)!r}, not {value!r}; {_REMEDY}"
             )
 
 
 def _change(path: str | Path, number: int, line: str) -> CorrectionChange:
     fields = _fields(path, number, line)
+    after_steps = fields.get("after_steps")
+    if not isinstance(after_steps, int) or after_steps < 1:
+        raise UserError(
+            f"schedule log {path}: line {number} has after_steps {after_steps!r}, which must be an integer from 1 on; "
+            "take the file as `run --schedule-log` wrote it"
+        )
     try:
-        after_steps, compute, memory = (fields[name] for name in _CHANGE)
-        return CorrectionChange(int(after_steps), TimeCorrection(float(compute), float(memory)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"schedule log {path}: line {number} is no change of a correction: {error}") from None
+        return CorrectionChange(after_steps, TimeCorrection(float(fields["compute"]), float(fields["memory"])))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"schedule log {path}: line {number} is no change of a correction: {error}; take the file as "
+            "`run --schedule-log` wrote it"
+        ) from None

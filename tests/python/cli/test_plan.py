@@ -200,6 +200,12 @@ def test_token_ids_beyond_the_vocabulary_are_failed_rows(requests: Path, tmp_pat
     assert sorted((tmp_path / "order.txt").read_text().split()) == ["0", "2"]
 
 
+def test_text_is_planned_for_a_model_with_fewer_tokens_than_the_tokenizer(requests: Path, planner: FakePlanner) -> None:
+    requests.write_bytes(completion("a", "Antidisestablishmentarianism, heuristically speaking."))
+    run("-i", requests, "--model", "mistral-7b")  # 32,000 ids, without a tokenizer of its own
+    assert max(planner.calls[0]["rows"][0]) >= 32_000
+
+
 def test_a_file_of_token_ids_needs_neither_torch_nor_a_tokenizer(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.ones((2, 3), dtype=np.int32))
     code = (

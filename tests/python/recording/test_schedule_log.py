@@ -47,7 +47,11 @@ def test_a_log_of_other_settings_is_refused(path: Path) -> None:
         ("[1, 2, 3]", "line 4 is no JSON object"),
         ('{"after_steps": 7, "compute": 1}', "line 4 is no change of a correction: 'memory'"),
         ('{"after_steps": 7, "compute": 1, "memory": 0}', "line 4 is no change of a correction: memory is 0"),
-        ('{"after_steps": null, "compute": 1, "memory": 1}', "line 4 is no change of a correction"),
+        (
+            '{"after_steps": null, "compute": 1, "memory": 1}',
+            "line 4 has after_steps None, which must be an integer",
+        ),
+        ('{"after_steps": 256.5, "compute": 1, "memory": 1}', "line 4 has after_steps 256.5, which must be an integer"),
     ],
 )
 def test_a_line_that_is_no_change_is_named(path: Path, line: str, complaint: str) -> None:

@@ -1,6 +1,6 @@
 """Measures the CUDA kernels: decode bandwidth by SM budget, shared prefixes, GEMMs beside attention, prefill.
 
-    python benchmarks/kernels/cuda.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
+    python benchmarks/kernels/cuda_kernels.py -o results.json [--stage copy --stage bandwidth ...] [--commit HASH]
 
 The answer is checked against float64 before anything is timed. Every stage is written as soon as it is done.
 """
@@ -21,7 +21,7 @@ from blendserve.attention import create_backend
 from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.cuda_library import load_cuda_library
 from blendserve.attention.native_cuda import NativeCudaAttention
-from decode_workload import KV_DTYPES, DecodeShape, DecodeWorkload
+from decode_workload import DecodeShape, DecodeWorkload
 from device_timing import clocks, environment, median_graph_us, median_us, together_us
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
@@ -31,6 +31,31 @@ SMALL_BYTES = 1 << 28  # below this a call is too short to be timed alone
 NUM_CTAS = (16, 20, 24, 28, 32, 36, 40, 44, 56, 66, 88, 110, 132)
 BESIDE_NUM_CTAS = (16, 24, 32, 44, 64)
 GEMM_K, GEMM_N = 4096, 14336
+BFLOAT16_SHAPES = [
+    DecodeShape(head_dim=64),
+    DecodeShape(num_heads=8),
+    DecodeShape(num_heads=64),
+    DecodeShape(num_heads=128),
+    DecodeShape(batch=1024, context=512),
+    DecodeShape(batch=16, context=32768),
+    DecodeShape(batch=1, context=8192),
+    DecodeShape(batch=64, context=512),
+    DecodeShape(block_size=64),
+]
+E4M3_SHAPES = [
+    DecodeShape(head_dim=64, kv_dtype="fp8_e4m3"),
+    DecodeShape(num_heads=8, kv_dtype="fp8_e4m3"),
+    DecodeShape(num_heads=128, kv_dtype="fp8_e4m3"),
+]
+SHARED_SHAPES = [
+    DecodeShape(batch=64, context=8192 + 256, shared=8192),
+    DecodeShape(batch=256, context=2048, shared=1024),
+    DecodeShape(batch=256, context=1024, shared=128),
+    DecodeShape(batch=4, context=8192 + 256, shared=8192),
+    DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=8),
+    DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=128),
+    DecodeShape(batch=64, context=8192 + 256, shared=8192, head_dim=64),
+]
 KV_COPIES = {"bulk": 2, "cp_async": 1}
 
 Record = dict[str, Any]
@@ -56,7 +81,17 @@ def checked_decode(shape: DecodeShape) -> DecodeWorkload:
 
 
 def decode_bandwidth(results: Record) -> Record:
-    """Decode at batch 256, context 2048, 32/8 heads of 128, by cache dtype and number of CTAs, and other shapes."""
+    """Decode at batch 256, context 2048, 32/8 heads of 128, by number of CTAs, and other shapes."""
+    return decode_figures(results, DecodeShape(), BFLOAT16_SHAPES)
+
+
+def e4m3(results: Record) -> Record:
+    """The same over a cache in e4m3, and shared prefixes."""
+    decode = decode_figures(results, DecodeShape(kv_dtype="fp8_e4m3"), E4M3_SHAPES)
+    return decode | {"shared": shared_points([replace(SHARED_SHAPES[0], kv_dtype="fp8_e4m3")])}
+
+
+def decode_figures(results: Record, main_shape: DecodeShape, other_shapes: list[DecodeShape]) -> Record:
     ceiling = results["copy"]["gb_s"]
 
     def measure(workload: DecodeWorkload, num_ctas: int, copy: str, seconds: float) -> Record:
@@ -72,27 +107,12 @@ def decode_bandwidth(results: Record) -> Record:
             "of_copy": gb_s / ceiling,
         }
 
-    curve = []
-    for kv_dtype in KV_DTYPES:
-        workload = checked_decode(DecodeShape(kv_dtype=kv_dtype))
-        curve += [measure(workload, num_ctas, "bulk", 2.0 if num_ctas in (44, 132) else 0.5) for num_ctas in NUM_CTAS]
-        curve += [measure(workload, num_ctas, "cp_async", 0.3) for num_ctas in (16, 44, 132)]
-        del workload
+    workload = checked_decode(main_shape)
+    curve = [measure(workload, num_ctas, "bulk", 2.0 if num_ctas in (44, 132) else 0.5) for num_ctas in NUM_CTAS]
+    curve += [measure(workload, num_ctas, "cp_async", 0.3) for num_ctas in (16, 44, 132)]
+    del workload
     shapes = []
-    for shape in (
-        DecodeShape(head_dim=64),
-        DecodeShape(num_heads=8),
-        DecodeShape(num_heads=64),
-        DecodeShape(num_heads=128),
-        DecodeShape(batch=1024, context=512),
-        DecodeShape(batch=16, context=32768),
-        DecodeShape(batch=1, context=8192),
-        DecodeShape(batch=64, context=512),
-        DecodeShape(block_size=64),
-        DecodeShape(head_dim=64, kv_dtype="fp8_e4m3"),
-        DecodeShape(num_heads=8, kv_dtype="fp8_e4m3"),
-        DecodeShape(num_heads=128, kv_dtype="fp8_e4m3"),
-    ):
+    for shape in other_shapes:
         workload = checked_decode(shape)
         for num_ctas in (44, 132):
             shapes.append({"shape": vars(shape), **measure(workload, num_ctas, "bulk", 0.2)})
@@ -102,17 +122,12 @@ def decode_bandwidth(results: Record) -> Record:
 
 def shared_prefixes(_: Record) -> Record:
     """Decode of requests that share their first tokens: reading those once, and once for each request."""
+    return {"points": shared_points(SHARED_SHAPES)}
+
+
+def shared_points(shapes: list[DecodeShape]) -> list[Record]:
     points = []
-    for shape in (
-        DecodeShape(batch=64, context=8192 + 256, shared=8192),
-        DecodeShape(batch=256, context=2048, shared=1024),
-        DecodeShape(batch=256, context=1024, shared=128),
-        DecodeShape(batch=4, context=8192 + 256, shared=8192),
-        DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=8),
-        DecodeShape(batch=64, context=8192 + 256, shared=8192, num_heads=128),
-        DecodeShape(batch=64, context=8192 + 256, shared=8192, head_dim=64),
-        DecodeShape(batch=64, context=8192 + 256, shared=8192, kv_dtype="fp8_e4m3"),
-    ):
+    for shape in shapes:
         workload = checked_decode(shape)
         for num_ctas in (24, 44, 132):
             plain_us = median_us(workload.call(num_ctas), seconds=0.2)
@@ -127,7 +142,7 @@ def shared_prefixes(_: Record) -> Record:
                 }
             )
         del workload
-    return {"points": points}
+    return points
 
 
 def gemm_beside_attention(results: Record) -> Record:
@@ -329,6 +344,7 @@ STAGES: dict[str, Callable[[Record], Record]] = {
     "gemm": gemm_by_rows,
     "prefill": prefill,
     "any_shape": any_shape,
+    "e4m3": e4m3,
 }
 
 
