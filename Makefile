@@ -82,7 +82,8 @@ cuda-all: ## the same for every kind of GPU that the kernels are written for
 
 cuda-test: build/cuda/CMakeCache.txt ## run the CUDA kernels' own source on the CPU (needs the CUDA headers, no GPU)
 	cmake --build build/cuda --target blendserve_cuda_emulator_tests --parallel $(JOBS)
-	build/cuda/tests/cuda_emulator/blendserve_cuda_emulator_tests
+	printf '[#%s]\n' append_test attention_test decode_test | xargs -P $(JOBS) -I '{}' \
+	  build/cuda/tests/cuda_emulator/blendserve_cuda_emulator_tests --filenames-as-tags --warn NoTests '{}'
 
 clean: ## remove all that the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache results.jsonl

@@ -53,7 +53,7 @@ def test_scales_of_an_8_bit_cache_are_told_for_every_layer_or_for_none() -> None
     [
         ({"head_dim": 72}, "head_dim is 72, but native_cuda attention has multiples of 16"),
         ({"head_dim": 272}, "head_dim is 272, but native_cuda attention has multiples of 16 .* up to 256"),
-        ({"dtype": torch.float32}, "dtype is torch.float32"),
+        ({"dtype": torch.float32}, "KV cache is torch.float32"),
     ],
 )
 @pytest.mark.parametrize("backend", ["native_cuda", "flashinfer"])
