@@ -6,6 +6,7 @@
 
 #include "base/kv_layout.h"
 #include "base/rng.h"
+#include "cached_numbers.h"
 #include "kernels/cuda/paged_attention.cuh"
 #include "kernels/planned_attention.h"
 
@@ -14,19 +15,6 @@ using namespace blendserve;
 using namespace blendserve::cuda;
 
 namespace {
-
-float random_float(std::uint64_t key, std::size_t at) { return static_cast<float>(2 * random_uniform(key, at) - 1); }
-
-// What cached elements of type Kv are multiplied by.
-template <typename Kv>
-constexpr float kKeyScale = sizeof(Kv) == 1 ? 2.5F : 1.0F;
-template <typename Kv>
-constexpr float kValueScale = sizeof(Kv) == 1 ? 0.3F : 1.0F;
-
-template <typename T>
-double number(T x) {
-  return static_cast<double>(static_cast<float>(x));
-}
 
 // A paged cache in which only what belongs to a sequence is a number, in shuffled blocks, and queries that lie apart.
 template <typename T, typename Kv>
@@ -197,23 +185,30 @@ void expect_attention(const AttentionCase& shape, float softcap, double toleranc
   }
 }
 
-}  // namespace
-
-TEST_CASE("paged attention of random steps, any head size, group, page size and window") {
-  int num_left = 40;
-  for (std::uint64_t seed = 0; num_left > 0; ++seed) {
+// Random steps with few enough query rows to be emulated.
+template <typename Accept, typename Check>
+void for_each_random_step(int num_steps, Accept accept, Check check) {
+  for (std::uint64_t seed = 0; num_steps > 0; ++seed) {
     AttentionCase shape = random_attention_case(seed, 90);
     shape.num_ctas = 1 + shape.num_ctas % 3;
     std::int32_t num_rows = 0;
     for (const SequenceChunk& chunk : shape.chunks) {
       num_rows += chunk.qo_len * shape.num_kv_heads * shape.group;
     }
-    if (num_rows <= 300) {
+    if (num_rows <= 300 && accept(shape)) {
       INFO("seed " << seed);
-      expect_attention<__nv_bfloat16>(shape, seed % 2 == 0 ? 0.0F : 3.0F, 1e-2);
-      --num_left;
+      check(shape, seed % 2 == 0 ? 0.0F : 3.0F);
+      --num_steps;
     }
   }
+}
+
+}  // namespace
+
+TEST_CASE("paged attention of random steps, any head size, group, page size and window") {
+  for_each_random_step(
+      40, [](const AttentionCase&) { return true; },
+      [](const AttentionCase& shape, float softcap) { expect_attention<__nv_bfloat16>(shape, softcap, 1e-2); });
 }
 
 TEST_CASE("paged attention of a decode cut into parts, float16, head size 256 with a cap") {
@@ -235,19 +230,10 @@ TEST_CASE("paged attention of more query heads to a KV head than a tile has rows
 }
 
 TEST_CASE("paged attention over e4m3 of random steps, bfloat16 and float16 queries") {
-  int num_left = 12;
-  for (std::uint64_t seed = 0; num_left > 0; ++seed) {
-    AttentionCase shape = random_attention_case(seed, 90);
-    shape.num_ctas = 1 + shape.num_ctas % 3;
-    std::int32_t num_rows = 0;
-    for (const SequenceChunk& chunk : shape.chunks) {
-      num_rows += chunk.qo_len * shape.num_kv_heads * shape.group;
-    }
-    if (num_rows <= 300 && shape.head_dim % 16 == 0) {
-      INFO("seed " << seed);
-      expect_attention<__nv_bfloat16, __nv_fp8_e4m3>(shape, seed % 2 == 0 ? 0.0F : 3.0F, 1e-2);
-      expect_attention<__half, __nv_fp8_e4m3>(shape, 0.0F, 2e-3);
-      --num_left;
-    }
-  }
+  for_each_random_step(
+      12, [](const AttentionCase& shape) { return shape.head_dim % 16 == 0; },
+      [](const AttentionCase& shape, float softcap) {
+        expect_attention<__nv_bfloat16, __nv_fp8_e4m3>(shape, softcap, 1e-2);
+        expect_attention<__half, __nv_fp8_e4m3>(shape, 0.0F, 2e-3);
+      });
 }

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cached_numbers.h"
 #include "kernels/cuda/merge_partials.cuh"
 #include "kernels/cuda/shared_decode.cuh"
 #include "kernels/planned_decode.h"
@@ -11,14 +12,6 @@ using namespace blendserve;
 using namespace blendserve::cuda;
 
 namespace {
-
-float random_float(std::uint64_t key, std::size_t at) { return static_cast<float>(2 * random_uniform(key, at) - 1); }
-
-// What cached elements of type Kv are multiplied by.
-template <typename Kv>
-constexpr float kKeyScale = sizeof(Kv) == 1 ? 2.5F : 1.0F;
-template <typename Kv>
-constexpr float kValueScale = sizeof(Kv) == 1 ? 0.3F : 1.0F;
 
 // A paged cache in which only what belongs to a row is a number, and queries that lie apart.
 template <typename T, typename Kv>
@@ -86,7 +79,6 @@ struct PagedProblem {
 
   std::vector<double> attend(const T* query, const std::int32_t* blocks, std::int32_t kv_len, std::int32_t kv_head,
                              float scale) const {
-    const auto number = [&](auto x) { return static_cast<double>(static_cast<float>(x)); };
     std::vector<double> sums(static_cast<std::size_t>(head_dim));
     double total = 0;
     for (std::int32_t token = 0; token < kv_len; ++token) {
