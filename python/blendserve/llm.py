@@ -21,7 +21,7 @@ from blendserve.sampling_params import SamplingParams
 from blendserve.specs import DeviceSpec
 from blendserve.submission import Submission
 from blendserve.text.tokenizer import Tokenizer
-from blendserve.text.tokenizer_check import check_chat_template, check_vocabulary
+from blendserve.text.tokenizer_check import check_chat_template, check_tokenizer_size
 
 __all__ = ["LLM", "Prompt", "Submission"]
 
@@ -134,7 +134,7 @@ class LLM:
         if self.tokenizer is None:
             check_forward(self._runner, self.config)
             return []
-        found = check_vocabulary(self.tokenizer, self.model_config.vocab_size)
+        found = check_tokenizer_size(self.tokenizer, self.model_config.vocab_size)
         check_forward(self._runner, self.config, () if found else self.tokenizer.encode(_SOME_TEXT))
         return found + (check_chat_template(self.tokenizer, self.model_config.eos_token_ids) if chats else [])
 

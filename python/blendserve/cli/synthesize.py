@@ -9,6 +9,7 @@ from rich.console import Console
 
 from blendserve._core import named_devices
 from blendserve.cli.exit_status import exit_status
+from blendserve.config import kv_element_bytes
 from blendserve.devices import element_bytes, named_device
 from blendserve.errors import UserError
 from blendserve.io.paths import STANDARD_STREAM, check_new_file
@@ -57,6 +58,10 @@ def synthesize(
     tp: Annotated[
         int | None, typer.Option("--tp", metavar="N", min=1, help="Devices that share the model [default: 1].")
     ] = None,
+    kv_dtype: Annotated[
+        str,
+        typer.Option(help="What the KV cache keeps: auto (as the weights), float32, bfloat16, float16 or fp8_e4m3."),
+    ] = "auto",
 ) -> None:
     """Mix traces to a workload of a given density and prefix sharing, for `simulate` and benchmarks."""
     console = Console(stderr=True)
@@ -64,7 +69,7 @@ def synthesize(
         sources = mix or DEFAULT_MIX
         _check_output(output_path, sources)
         device = named_device(hardware, tp)
-        planned = PlannedModel.resolve(model, None, element_bytes(device))
+        planned = PlannedModel.resolve(model, None, element_bytes(device), kv_element_bytes(kv_dtype))
         made = make_workload(
             sources,
             num_requests=num_requests,

@@ -8,13 +8,13 @@ from collections.abc import Collection
 from blendserve.errors import RequestError, UserError
 from blendserve.text.tokenizer import Tokenizer
 
-__all__ = ["check_chat_template", "check_vocabulary"]
+__all__ = ["check_chat_template", "check_tokenizer_size"]
 
 _QUESTION = "What colour is the sky at noon"
 _MARKER = re.compile(r"<\|[^|<>\s]+\|>")
 
 
-def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> list[str]:
+def check_tokenizer_size(tokenizer: Tokenizer, vocab_size: int) -> list[str]:
     """Warnings. `vocab_size` is the model's, which may be larger than the tokenizer's."""
     if tokenizer.vocab_size <= vocab_size:
         return []

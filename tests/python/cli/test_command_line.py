@@ -28,7 +28,8 @@ SIMULATE_OPTIONS = {
 }  # fmt: skip
 
 SYNTHESIZE_OPTIONS = {
-    "--output", "--mix", "--density", "--sharing", "--requests", "--seed", "--model", "--hardware", "--tp", "--help",
+    "--output", "--mix", "--density", "--sharing", "--requests", "--seed", "--model", "--hardware", "--tp",
+    "--kv-dtype", "--help",
 }  # fmt: skip
 
 PROFILE_OPTIONS = {"--output", "--model", "--device", "--dtype", "--weight-dtype", "--help"}

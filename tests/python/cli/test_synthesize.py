@@ -55,6 +55,15 @@ def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_a_cache_of_half_the_bytes_doubles_the_density(tmp_path: Path) -> None:
+    densities = []
+    for kv_dtype in ("auto", "fp8_e4m3"):
+        ended = invoke("synthesize", "--requests", 500, "--kv-dtype", kv_dtype, "-o", tmp_path / kv_dtype)
+        (density,) = re.findall(r"^density  ([\d.]+)$", ended.out.decode(), re.MULTILINE)
+        densities.append(float(density))
+    assert densities[1] == pytest.approx(2 * densities[0], rel=0.01)
+
+
 def test_what_cannot_be_is_refused_with_the_remedy(tmp_path: Path) -> None:
     out = tmp_path / "w.arrow"
     trace = tmp_path / "t.csv"
@@ -70,6 +79,7 @@ def test_what_cannot_be_is_refused_with_the_remedy(tmp_path: Path) -> None:
     )
     assert refused("--model", "gpt-9", "--requests", 9, "-o", out).startswith("--model gpt-9 is no folder; ")
     assert refused("--hardware", "abacus", "--requests", 9, "-o", out).startswith("hardware abacus: ")
+    assert "kv_dtype is 'int4'" in refused("--kv-dtype", "int4", "--requests", 9, "-o", out)
     assert not out.exists()
 
 
