@@ -10,7 +10,7 @@
 namespace blendserve {
 namespace {
 
-constexpr std::int32_t kMaxRounds = 8;
+constexpr std::int32_t kMaxRounds = 16;
 constexpr std::int32_t kLeavesARound = 1000;  // of one shard, at least
 constexpr double kAllowedImbalance = 0.005;   // of more than one round
 
