@@ -17,6 +17,7 @@ CORE = Path(__file__).parents[2] / "benchmarks" / "core"
 PREPROCESS = CORE / "preprocess.py"
 REAL_TRACES = CORE / "real_traces.py"
 E2E = CORE.parent / "e2e"
+PAPER = CORE.parent / "paper"
 
 
 def run_preprocess(out: Path, *arguments: str) -> dict[str, Any]:
@@ -211,3 +212,15 @@ def test_a_steps_work_counts_weights_once_and_shared_keys_and_values_once(
     assert work.floor_s(Rates(flops=1e9, bandwidth=1.0)) == work.num_bytes
     without_logits = step_work(model, **decode_and_chunk, num_shared=16, num_logit_rows=0, itemsize=4)
     assert work.num_bytes - without_logits.num_bytes == 4 * head
+
+
+def test_the_papers_evaluation_checks_replicas_against_the_work_of_all(tmp_path: Path) -> None:
+    out = tmp_path / "replicas.json"
+    command = [sys.executable, str(PAPER / "evaluate.py"), "replicas", "--requests", "2000", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(out.read_text())["cases"]
+    assert [case["dp"] for case in cases] == 4 * [1, 2, 4]
+    for one in (case["runs"][0] for case in cases):
+        assert len(one["replica_s"]) == one["dp"]
+        assert 0.5 < one["practical_optimal_fraction"] <= 1
