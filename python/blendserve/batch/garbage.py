@@ -9,7 +9,7 @@ from contextlib import contextmanager
 __all__ = ["rare_collections"]
 
 # Of the three generations. Two windows of rows live at a time; the first threshold is more than the objects of both, so
-# that most are freed before anyone walks over them; at Python's defaults that takes a sixth of a job's time on the host.
+# that most are freed before it walks over them; at Python's defaults that takes a sixth of a job's time on the host.
 _THRESHOLDS = (2_000_000, 20, 100)
 
 
