@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 __all__ = ["rare_collections"]
 
-# Of the three generations. Two windows of rows live at a time; the first threshold is more than the objects of both, so
-# that most are freed before it walks over them; at Python's defaults that takes a sixth of a job's time on the host.
+# Of the three generations. Two windows of rows live at a time; the larger the first threshold, the more of them are
+# freed before a collection walks over them. At Python's defaults that takes a sixth of a job's time on the host.
 _THRESHOLDS = (2_000_000, 20, 100)
 
 
