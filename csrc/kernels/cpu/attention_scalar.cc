@@ -9,7 +9,8 @@ namespace blendserve::cpu {
 
 namespace {
 
-float load(const void* row, std::int32_t i, KvDtype dtype) {
+// Element i of a row, counted from the first KV head's.
+float load(const void* row, std::int64_t i, KvDtype dtype) {
   return dtype == KvDtype::kFloat32 ? static_cast<const float*>(row)[i]
                                     : bfloat16_to_float(static_cast<const std::uint16_t*>(row)[i]);
 }
@@ -17,14 +18,17 @@ float load(const void* row, std::int32_t i, KvDtype dtype) {
 }  // namespace
 
 void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRows& out) {
-  for (std::int32_t r = 0; r < in.num_rows; ++r) {
-    const float* q = in.q + std::ptrdiff_t{r} * in.head_dim;
-    float* acc = out.acc + r * out.acc_stride;
+  const std::int64_t head_elements = in.head_stride / (in.kv_dtype == KvDtype::kFloat32 ? 4 : 2);
+  for (std::ptrdiff_t row = 0; row < in.all_rows(); ++row) {
+    const std::ptrdiff_t r = row % in.num_rows;
+    const std::int64_t first = row / in.num_rows * head_elements;
+    const float* q = in.q + row * in.head_dim;
+    float* acc = out.acc + row * out.acc_stride;
     float max = -std::numeric_limits<float>::infinity();
     for (std::int32_t p = in.row_begins[r]; p < in.row_ends[r]; ++p) {
       float exponent = 0.0F;
       for (std::int32_t i = 0; i < in.head_dim; ++i) {
-        exponent += q[i] * load(in.k_rows[p], i, in.kv_dtype);
+        exponent += q[i] * load(in.k_rows[p], first + i, in.kv_dtype);
       }
       if (in.exponent_cap != 0.0F) {
         exponent = in.exponent_cap * std::tanh(exponent);
@@ -38,11 +42,11 @@ void attend_split_scalar(const SplitInputs& in, float* scratch, const PartialRow
       const float weight = std::exp2(scratch[p] - max);
       sum += weight;
       for (std::int32_t i = 0; i < in.head_dim; ++i) {
-        acc[i] += weight * load(in.v_rows[p], i, in.kv_dtype);
+        acc[i] += weight * load(in.v_rows[p], first + i, in.kv_dtype);
       }
     }
-    out.max[r] = max;
-    out.sum[r] = sum;
+    out.max[row] = max;
+    out.sum[row] = sum;
   }
 }
 

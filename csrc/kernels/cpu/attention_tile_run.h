@@ -26,8 +26,17 @@ class TileRun {
   void merge_partials(float* workspace);
 
  private:
+  // Rows [begin, end) of the tile.
+  struct RowRange {
+    std::int32_t begin;
+    std::int32_t end;
+  };
+
   PartialRows partial(float* workspace, std::int32_t split) const;
   std::int64_t first_column() const { return std::int64_t{tile_.kv_head} * group_ * head_dim_; }
+  std::int64_t element_size() const { return params_.kv_dtype == KvDtype::kFloat32 ? 4 : 2; }
+  std::int32_t token_of(std::int32_t row) const { return tile_.num_tokens == 1 ? 0 : row / group_; }
+  RowRange rows_in(std::int32_t split) const;  // that attend to positions of it
   void load_q();
   void attend_split(std::int32_t split, const PartialRows& out);
   void point_to_rows(std::int32_t split);

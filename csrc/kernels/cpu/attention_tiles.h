@@ -9,17 +9,20 @@
 
 namespace blendserve::cpu {
 
-// Consecutive query tokens of one sequence and the query heads of one KV head: they share every load of K and V.
-// Row r is token r / group and query head r % group of the group.
+// Consecutive query tokens of one sequence and the query heads of one KV head: they share every load of K and V. Or one
+// token and consecutive KV heads, whose K and V lie side by side in every block. Row r is query head r % group of the
+// group of a KV head, token r / group or KV head r / group of the tile.
 struct Tile {
   std::int32_t seq = 0;
   std::int32_t kv_head = 0;
+  std::int32_t num_kv_heads = 1;
   std::int32_t first_token = 0;  // row of q
   std::int32_t num_tokens = 0;
   std::int32_t first_len = 0;     // positions up to the first token's own; each next token one more
   std::int32_t window = 0;        // of these the last `window` are attended to
   std::int64_t partials_at = -1;  // for a tile cut into several tasks: where its partials start in the workspace
 
+  std::int32_t num_rows(std::int32_t group) const { return num_kv_heads * num_tokens * group; }
   std::int32_t num_positions() const { return first_len + num_tokens - 1; }
   std::int32_t first_position(std::int32_t token) const { return std::max(0, first_len + token - window); }
 

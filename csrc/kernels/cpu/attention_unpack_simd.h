@@ -8,13 +8,14 @@
 
 namespace blendserve::cpu::simd {
 
-// How K and V are kept. A row is read in pieces of kPieceLen elements, one vector of 32-bit lanes each; store_lanes()
-// takes such lanes of K, transposed: each is 1 or 2 elements of one of the positions.
+// How K and V are kept. A row of K is read in pieces of kPiece 32-bit lanes, each 1 or 2 elements; transposed, a lane
+// of kLen positions is a vector, which multiply_add() and store_lanes() take.
 template <class Vector>
 struct Float32 {
   using Element = float;
+  static constexpr std::int32_t kElementSize = 4;
   static constexpr std::int32_t kPerLane = 1;
-  static constexpr std::int32_t kPieceLen = Vector::kLen;
+  static constexpr std::int32_t kPieceLen = Vector::kPiece;
   static typename Vector::Floats load(const Element* x) { return Vector::load(x); }
   static typename Vector::Floats multiply_add(const float* y, typename Vector::Floats lanes,
                                               typename Vector::Floats sum) {
@@ -28,8 +29,9 @@ struct Float32 {
 template <class Vector>
 struct BFloat16 {
   using Element = std::uint16_t;
+  static constexpr std::int32_t kElementSize = 2;
   static constexpr std::int32_t kPerLane = 2;
-  static constexpr std::int32_t kPieceLen = 2 * Vector::kLen;
+  static constexpr std::int32_t kPieceLen = 2 * Vector::kPiece;
   static typename Vector::Floats load(const Element* x) { return Vector::widen(x); }
   static typename Vector::Floats multiply_add(const float* y, typename Vector::Floats lanes,
                                               typename Vector::Floats sum) {
@@ -44,9 +46,9 @@ struct BFloat16 {
 
 // load(x), where x points to kLen elements [begin, begin + kLen) of a row of `len`, those past its end 0.
 template <std::int32_t kLen, class Element, class Load>
-[[gnu::always_inline]] inline auto load_padded(const void* row, std::int32_t begin, std::int32_t len,
+[[gnu::always_inline]] inline auto load_padded(const Element* row, std::int32_t begin, std::int32_t len,
                                                const Load& load) {
-  const Element* x = static_cast<const Element*>(row) + begin;
+  const Element* x = row + begin;
   if (begin + kLen <= len) {
     return load(x);
   }
@@ -55,69 +57,66 @@ template <std::int32_t kLen, class Element, class Load>
   return load(rest);
 }
 
-// The lines of rows [row, end), to be fetched a few at a time in the order in which they lie in memory: the hardware
-// prefetcher joins in.
-template <class Element>
-struct Lines {
-  const void* const* row;
-  const void* const* end;
-  std::int32_t row_len;
-  std::int32_t begin = 0;
-
-  // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
-  [[gnu::always_inline]] void fetch_elements(std::int32_t num_elements) {
-    constexpr std::int32_t kLineLen = 64 / static_cast<std::int32_t>(sizeof(Element));
-    for (std::int32_t i = 0; i < num_elements && row != end; i += kLineLen) {
-      __builtin_prefetch(static_cast<const Element*>(*row) + begin, 0, 2);
-      begin += kLineLen;
-      if (begin >= row_len) {
-        begin = 0;
-        ++row;
-      }
-    }
-  }
-};
-
-// The rows that are read, and those after them. They are fetched into the L2 cache kAheadLen rows before their turn,
-// with the work on others in between: the few misses that L1 can wait for at once do not fill the memory bus, and the
-// hardware prefetcher starts anew in every block.
+// The rows of K or V that are read, and those after them, each from `offset` bytes on.
 struct Rows {
-  static constexpr std::int32_t kAheadLen = 32;
+  // So many rows before their turn they are fetched into the L2 cache, with the work on others in between.
+  static constexpr std::int32_t kAheadLen = 64;
 
   const void* const* rows;
   std::int32_t num_rows;
   const void* const* next_rows;
   std::int32_t num_next_rows;
+  std::ptrdiff_t offset;
 
-  // `len` rows to fetch while as many from `row` on are worked on; these themselves where there are not so many more.
   template <class Element>
-  [[gnu::always_inline]] Lines<Element> ahead_of(std::int32_t row, std::int32_t len, std::int32_t row_len) const {
+  [[gnu::always_inline]] const Element* at(std::int32_t row) const {
+    return reinterpret_cast<const Element*>(static_cast<const char*>(rows[row]) + offset);
+  }
+
+  // For the row that comes kAheadLen behind `row`, if there is one. Inlined by force: GCC takes a call that only
+  // prefetches for one without effect and drops it.
+  [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::ptrdiff_t row_bytes) const {
     const std::int32_t ahead = row + kAheadLen;
-    const std::int32_t next = ahead < num_rows ? 0 : ahead - num_rows;
-    const void* const* first = ahead + len <= num_rows       ? rows + ahead
-                               : next + len <= num_next_rows ? next_rows + next
-                                                             : rows + row;
-    return {first, first + len, row_len};
+    if (ahead < num_rows + num_next_rows) {
+      const void* const x = ahead < num_rows ? rows[ahead] : next_rows[ahead - num_rows];
+      for (std::ptrdiff_t i = 0; i < row_bytes; i += 64) {
+        __builtin_prefetch(static_cast<const char*>(x) + offset + i, 0, 2);
+      }
+    }
   }
 };
+
+// The lanes of a piece of kLen rows of K that starts at element i of `len`, transposed; those past the end are 0.
+template <class Vector, class Dtype>
+[[gnu::always_inline]] inline void load_piece(const Rows& k, std::int32_t p, std::int32_t i, std::int32_t len,
+                                              typename Vector::Floats (&x)[Vector::kPiece]) {
+  using Element = typename Dtype::Element;
+  if (i + Dtype::kPieceLen <= len) {
+    Vector::load_transposed(k.rows + p, k.offset + i * Dtype::kElementSize, x);
+    return;
+  }
+  Element rests[Vector::kLen][Dtype::kPieceLen] = {};
+  const void* rest_rows[Vector::kLen];
+  for (std::int32_t j = 0; j < Vector::kLen; ++j) {
+    std::memcpy(rests[j], k.template at<Element>(p + j) + i, static_cast<std::size_t>(len - i) * sizeof(Element));
+    rest_rows[j] = rests[j];
+  }
+  Vector::load_transposed(rest_rows, 0, x);
+}
 
 // tile[i][p] = k[begin + p][i], tile being [padded(head_dim), kTileLen]; begin and num_positions are multiples of
 // kLanes.
 template <class Vector, class Dtype>
 void unpack_k(const Rows& k, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
-  using Element = typename Dtype::Element;
   for (std::int32_t p = 0; p < num_positions; p += Vector::kLen) {
-    Lines<Element> ahead = k.ahead_of<Element>(begin + p, Vector::kLen, head_dim);
+    for (std::int32_t j = 0; j < Vector::kLen; ++j) {
+      k.fetch_ahead_of(begin + p + j, head_dim * Dtype::kElementSize);
+    }
     for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
-      ahead.fetch_elements(Vector::kLen * Dtype::kPieceLen);
-      typename Vector::Floats x[Vector::kLen];
-#pragma GCC unroll 16
-      for (std::int32_t j = 0; j < Vector::kLen; ++j) {
-        x[j] = load_padded<Dtype::kPieceLen, Element>(k.rows[begin + p + j], i, head_dim, Vector::load);
-      }
-      Vector::transpose(x);
-#pragma GCC unroll 16
-      for (std::int32_t j = 0; j < Vector::kLen; ++j) {
+      typename Vector::Floats x[Vector::kPiece];
+      load_piece<Vector, Dtype>(k, begin + p, i, head_dim, x);
+#pragma GCC unroll 8
+      for (std::int32_t j = 0; j < Vector::kPiece; ++j) {
         Dtype::store_lanes(x[j], j, tile + std::ptrdiff_t{i} * kTileLen + p, kTileLen);
       }
     }
@@ -129,11 +128,10 @@ template <class Vector, class Dtype>
 void unpack_v(const Rows& v, std::int32_t begin, std::int32_t num_positions, std::int32_t head_dim, float* tile) {
   using Element = typename Dtype::Element;
   const std::int32_t width = padded(head_dim);
-  Lines<Element> ahead = v.ahead_of<Element>(begin, num_positions, head_dim);
   for (std::int32_t p = 0; p < num_positions; ++p, tile += width) {
-    ahead.fetch_elements(head_dim);
+    v.fetch_ahead_of(begin + p, head_dim * Dtype::kElementSize);
     for (std::int32_t i = 0; i < head_dim; i += Vector::kLen) {
-      Vector::store(tile + i, load_padded<Vector::kLen, Element>(v.rows[begin + p], i, head_dim, Dtype::load));
+      Vector::store(tile + i, load_padded<Vector::kLen>(v.template at<Element>(begin + p), i, head_dim, Dtype::load));
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace blendserve::cpu {
@@ -11,7 +12,9 @@ struct Avx2 {
   using Floats = __m256;
   static constexpr std::int32_t kLen = 8;
 
-  // Rows and vectors of a product's sums that stay in 16 registers, beside a vector of one factor and one of the other.
+  static constexpr int kNumRegisters = 16;
+
+  // Rows and vectors of a product's sums that stay in registers, beside a vector of one factor and one of the other.
   static constexpr std::int32_t kMaxRows = 6;
   static constexpr std::int32_t max_vectors(std::int32_t num_rows) { return num_rows == 1 ? 8 : num_rows <= 3 ? 4 : 2; }
 
@@ -64,26 +67,29 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
   }
 
-  [[gnu::always_inline]] static void transpose(Floats (&x)[kLen]) {
-    Floats a[kLen];
-#pragma GCC unroll 8
-    for (int i = 0; i < kLen; i += 2) {
-      a[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
-      a[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+  // x[j] = the lanes j of kPiece 32-bit lanes of each of kLen rows, from `offset` bytes on. Rows that end up in one
+  // vector are put together as they are loaded, which costs no shuffle.
+  static constexpr std::int32_t kPiece = 4;
+  [[gnu::always_inline]] static void load_transposed(const void* const* rows, std::ptrdiff_t offset,
+                                                     Floats (&x)[kPiece]) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      x[k] =
+          _mm256_insertf128_ps(_mm256_castps128_ps256(load_four(rows[k], offset)), load_four(rows[k + 4], offset), 1);
     }
-    Floats b[kLen];
-#pragma GCC unroll 8
-    for (int i = 0; i < kLen; i += 4) {
-      b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-      b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
-      b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-      b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < 4; ++i) {
-      x[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-      x[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-    }
+    const Floats a = _mm256_unpacklo_ps(x[0], x[1]);
+    const Floats b = _mm256_unpackhi_ps(x[0], x[1]);
+    const Floats c = _mm256_unpacklo_ps(x[2], x[3]);
+    const Floats d = _mm256_unpackhi_ps(x[2], x[3]);
+    x[0] = _mm256_shuffle_ps(a, c, 0x44);
+    x[1] = _mm256_shuffle_ps(a, c, 0xEE);
+    x[2] = _mm256_shuffle_ps(b, d, 0x44);
+    x[3] = _mm256_shuffle_ps(b, d, 0xEE);
+  }
+
+ private:
+  static __m128 load_four(const void* row, std::ptrdiff_t offset) {
+    return _mm_loadu_ps(reinterpret_cast<const float*>(static_cast<const char*>(row) + offset));
   }
 };
 

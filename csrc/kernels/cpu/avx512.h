@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace blendserve::cpu {
@@ -11,7 +12,9 @@ struct Avx512 {
   using Floats = __m512;
   static constexpr std::int32_t kLen = 16;
 
-  // Rows and vectors of a product's sums that stay in 32 registers, beside a vector of one factor and one of the other.
+  static constexpr int kNumRegisters = 32;
+
+  // Rows and vectors of a product's sums that stay in registers, beside a vector of one factor and one of the other.
   static constexpr std::int32_t kMaxRows = 12;
   static constexpr std::int32_t max_vectors(std::int32_t num_rows) { return num_rows <= 2 ? 8 : num_rows <= 6 ? 4 : 2; }
 
@@ -57,32 +60,40 @@ struct Avx512 {
   static float greatest(Floats x) { return _mm512_reduce_max_ps(x); }
   static float total(Floats x) { return _mm512_reduce_add_ps(x); }
 
-  [[gnu::always_inline]] static void transpose(Floats (&x)[kLen]) {
-    Floats a[kLen];
-#pragma GCC unroll 16
-    for (int i = 0; i < kLen; i += 2) {
-      a[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
-      a[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+  // x[j] = the lanes j of kPiece 32-bit lanes of each of kLen rows, from `offset` bytes on. Rows that end up in one
+  // vector are put together as they are loaded, which costs no shuffle.
+  static constexpr std::int32_t kPiece = 8;
+  [[gnu::always_inline]] static void load_transposed(const void* const* rows, std::ptrdiff_t offset,
+                                                     Floats (&x)[kPiece]) {
+    Floats a[kPiece];
+#pragma GCC unroll 2
+    for (int half = 0; half < kPiece; half += 4) {
+      Floats* const b = x + half;
+      const void* const* const first = rows + 2 * half;
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) {
+        const __m512d low = _mm512_castpd256_pd512(load_eight(first[k], offset));
+        b[k] = _mm512_castpd_ps(_mm512_insertf64x4(low, load_eight(first[k + 4], offset), 1));
+      }
+      const Floats low01 = _mm512_unpacklo_ps(b[0], b[1]);
+      const Floats high01 = _mm512_unpackhi_ps(b[0], b[1]);
+      const Floats low23 = _mm512_unpacklo_ps(b[2], b[3]);
+      const Floats high23 = _mm512_unpackhi_ps(b[2], b[3]);
+      a[half] = _mm512_shuffle_ps(low01, low23, 0x44);
+      a[half + 1] = _mm512_shuffle_ps(low01, low23, 0xEE);
+      a[half + 2] = _mm512_shuffle_ps(high01, high23, 0x44);
+      a[half + 3] = _mm512_shuffle_ps(high01, high23, 0xEE);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLen; i += 4) {
-      x[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
-      x[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xEE);
-      x[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-      x[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      x[k] = _mm512_shuffle_f32x4(a[k], a[k + 4], 0x88);
+      x[k + 4] = _mm512_shuffle_f32x4(a[k], a[k + 4], 0xDD);
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < 4; ++i) {
-      a[i] = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x88);
-      a[i + 4] = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xDD);
-      a[i + 8] = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x88);
-      a[i + 12] = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xDD);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; ++i) {
-      x[i] = _mm512_shuffle_f32x4(a[i], a[i + 8], 0x88);
-      x[i + 8] = _mm512_shuffle_f32x4(a[i], a[i + 8], 0xDD);
-    }
+  }
+
+ private:
+  static __m256d load_eight(const void* row, std::ptrdiff_t offset) {
+    return _mm256_loadu_pd(reinterpret_cast<const double*>(static_cast<const char*>(row) + offset));
   }
 };
 

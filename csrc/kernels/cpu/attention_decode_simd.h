@@ -1,0 +1,214 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/attention_split.h"
+#include "kernels/cpu/attention_unpack_simd.h"
+#include "kernels/cpu/attention_weights_simd.h"
+#include "kernels/cpu/multiply_simd.h"
+
+// Rows that attend to the same positions, those of one token, so few that they fill one block of registers: what is
+// read of K and V is used once, at once, instead of being unpacked to a tile. Every row gets the same bits either way.
+namespace blendserve::cpu::simd {
+
+template <class Vector, class Dtype>
+bool takes_rows_as_stored(const SplitInputs& in) {
+  const std::int32_t last = in.num_rows - 1;
+  return in.num_rows <= Vector::kMaxRows && in.head_dim % Dtype::kPieceLen == 0 && in.head_dim == padded(in.head_dim) &&
+         in.row_begins[0] == in.row_begins[last] && in.row_ends[0] == in.row_ends[last];
+}
+
+// Memory that is fetched from the front into the L2 cache.
+struct Fetched {
+  const char* next;
+
+  // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
+  template <int kBytes>
+  [[gnu::always_inline]] void fetch() {
+#pragma GCC unroll 8
+    for (int i = 0; i < kBytes; i += 64) {
+      __builtin_prefetch(next + i, 0, 2);
+    }
+    next += kBytes;
+  }
+};
+
+// The order of reading: K of kPositions positions of one head after the other, then K of the next positions, then V
+// likewise. Where a block holds kLen positions or more, that is the order of memory block by block.
+template <class Vector, class Dtype, int kGroups>
+struct ReadingOrder {
+  static constexpr std::int32_t kPositions = kGroups * Vector::kLen;
+  // So much ahead of what is worked on: the few misses that L1 can wait for at once do not fill the memory bus, and the
+  // hardware prefetcher starts anew in every block.
+  static constexpr std::int32_t kAheadBytes = 16384;
+
+  const SplitInputs& in;
+  const std::int32_t begin;
+  const std::int32_t end;
+  const std::int32_t num_units;  // of K, as many of V
+  const std::int32_t num_ahead;
+
+  explicit ReadingOrder(const SplitInputs& inputs)
+      : in(inputs),
+        begin(in.begin() / kLanes * kLanes),
+        end(padded(in.end())),
+        num_units((end - begin + kPositions - 1) / kPositions * in.num_kv_heads),
+        num_ahead(1 + (kAheadBytes - 1) / (kPositions * in.head_dim * Dtype::kElementSize)) {}
+
+  // What to fetch during unit n: group g of a later one.
+  [[gnu::always_inline]] Fetched ahead(std::int32_t n, int g) const {
+    const void* const* rows = in.k_rows;
+    std::int32_t first = begin;
+    std::int32_t last = end;
+    n += num_ahead;
+    if (n >= 2 * num_units) {
+      n -= 2 * num_units;
+      rows = in.next_k_rows;
+      first = 0;
+      last = padded(in.num_next_rows);
+    } else if (n >= num_units) {
+      n -= num_units;
+      rows = in.v_rows;
+    }
+    const std::int32_t p = first + n / in.num_kv_heads * kPositions + g * Vector::kLen;
+    if (p + Vector::kLen > last) {
+      return {static_cast<const char*>(in.k_rows[begin])};  // nothing new
+    }
+    return {static_cast<const char*>(rows[p]) + n % in.num_kv_heads * in.head_stride};
+  }
+};
+
+// exponents[r][p] = q[r] · k[p] for kGroups times kLen positions, the rows of K `offset` bytes behind `rows`. A piece
+// of them at a time is transposed to lanes of positions; the sums of few rows are long chains of latencies, so two
+// groups of positions take turns.
+template <class Vector, class Dtype, int kRows, int kGroups>
+void score_positions(const float* q, std::int32_t head_dim, const void* const* rows, std::ptrdiff_t offset,
+                     Fetched (&ahead)[kGroups], float* exponents) {
+  using Floats = typename Vector::Floats;
+  Floats sums[kGroups][kRows];
+#pragma GCC unroll 2
+  for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      sums[g][r] = Vector::zero();
+    }
+  }
+  for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
+    Floats x[kGroups][Vector::kPiece];
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      ahead[g].template fetch<Vector::kLen * Dtype::kPieceLen * Dtype::kElementSize>();
+      Vector::load_transposed(rows + g * Vector::kLen, offset + i * Dtype::kElementSize, x[g]);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < Vector::kPiece; ++j) {
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+        for (int g = 0; g < kGroups; ++g) {
+          sums[g][r] = Dtype::multiply_add(q + r * head_dim + i + Dtype::kPerLane * j, x[g][j], sums[g][r]);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 2
+  for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      Vector::store(exponents + r * kSplitLen + g * Vector::kLen, sums[g][r]);
+    }
+  }
+}
+
+template <class Vector, class Dtype, int kRows, int kGroups>
+void score_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype, kGroups>& order, float* exponents) {
+  std::int32_t n = 0;
+  for (std::int32_t p = order.begin; p < order.end; p += order.kPositions) {
+    for (std::int32_t head = 0; head < in.num_kv_heads; ++head, ++n) {
+      const float* q = in.q + std::ptrdiff_t{head} * kRows * in.head_dim;
+      float* to = exponents + std::ptrdiff_t{head} * kRows * kSplitLen + p;
+      Fetched ahead[kGroups];
+      for (int g = 0; g < kGroups; ++g) {
+        ahead[g] = order.ahead(n, g);
+      }
+      if (p + order.kPositions <= order.end) {
+        score_positions<Vector, Dtype, kRows, kGroups>(q, in.head_dim, in.k_rows + p, head * in.head_stride, ahead, to);
+      } else {
+        Fetched first[1] = {ahead[0]};
+        score_positions<Vector, Dtype, kRows, 1>(q, in.head_dim, in.k_rows + p, head * in.head_stride, first, to);
+      }
+    }
+  }
+}
+
+// Rows of V from `row` on, each from `offset` bytes on, for multiply().
+template <class Dtype>
+struct StoredRows {
+  const void* const* row;
+  std::ptrdiff_t offset;
+  Fetched* ahead;
+
+  template <class Vector>
+  typename Vector::Floats load(std::int32_t r, std::int32_t c) const {
+    const char* const x = static_cast<const char*>(row[r]) + offset;
+    return Dtype::load(reinterpret_cast<const typename Dtype::Element*>(x) + c);
+  }
+  template <int kLen>
+  [[gnu::always_inline]] void fetch_ahead() const {
+    ahead->template fetch<kLen * Dtype::kElementSize>();
+  }
+};
+
+// acc[r] (+)= sum over len positions of weights[r][p] · v[p], from a column on; p rises.
+template <class Vector, class Dtype, int kRows, int kVectors>
+void accumulate_columns(std::int32_t column, std::int32_t head_dim, std::int32_t len, Matrix<const float> weights,
+                        const StoredRows<Dtype>& v, Matrix<float> acc, Into into) {
+  for (; column + kVectors * Vector::kLen <= head_dim; column += kVectors * Vector::kLen) {
+    const StoredRows<Dtype> columns{v.row, v.offset + column * Dtype::kElementSize, v.ahead};
+    multiply_block<Vector, kVectors, kRows>(weights, columns, len, acc.at(0, column), into);
+  }
+  if constexpr (kVectors > 1) {
+    accumulate_columns<Vector, Dtype, kRows, kVectors / 2>(column, head_dim, len, weights, v, acc, into);
+  }
+}
+
+template <class Vector, class Dtype, int kRows, int kGroups>
+void accumulate_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype, kGroups>& order, const float* weights,
+                      Matrix<float> acc) {
+  std::int32_t n = order.num_units;
+  for (std::int32_t p = order.begin; p < order.end; p += order.kPositions) {
+    for (std::int32_t head = 0; head < in.num_kv_heads; ++head, ++n) {
+      for (int g = 0; g < kGroups; ++g) {
+        const std::int32_t first = larger(in.begin(), p + g * Vector::kLen);
+        const std::int32_t last = smaller(in.end(), p + (g + 1) * Vector::kLen);
+        if (first >= last) {
+          continue;
+        }
+        Fetched ahead = order.ahead(n, g);
+        const StoredRows<Dtype> v{in.v_rows + first, head * in.head_stride, &ahead};
+        const std::ptrdiff_t row = std::ptrdiff_t{head} * kRows;
+        accumulate_columns<Vector, Dtype, kRows, Vector::max_vectors(kRows)>(
+            0, in.head_dim, last - first, Matrix<const float>{weights, kSplitLen}.at(row, first), v, acc.at(row, 0),
+            first == in.begin() ? Into::kEmpty : Into::kFilled);
+      }
+    }
+  }
+}
+
+template <class Vector, class Dtype, int kRows = 1>
+void attend_as_stored(const SplitInputs& in, float* exponents, const PartialRows& out) {
+  if (in.num_rows == kRows) {
+    constexpr int kGroups = 2 * (kRows + Vector::kPiece) < Vector::kNumRegisters ? 2 : 1;
+    const ReadingOrder<Vector, Dtype, kGroups> order(in);
+    score_heads<Vector, Dtype, kRows, kGroups>(in, order, exponents);
+    for (std::int32_t head = 0; head < in.num_kv_heads; ++head) {
+      weigh_rows<Vector>(in, exponents + std::ptrdiff_t{head} * kRows * kSplitLen, out.from(head * kRows));
+    }
+    accumulate_heads<Vector, Dtype, kRows, kGroups>(in, order, exponents, {out.acc, out.acc_stride});
+  } else if constexpr (kRows < Vector::kMaxRows) {
+    attend_as_stored<Vector, Dtype, kRows + 1>(in, exponents, out);
+  }
+}
+
+}  // namespace blendserve::cpu::simd
