@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from blendserve import _core
 from blendserve.attention import AttentionSpec, StepTensors
+from blendserve.attention.native_cpu import empty_layer
 
 BLOCK_SIZE = 16
 
@@ -58,11 +59,7 @@ class Case:
     def __init__(self, heads: Heads, dtype: torch.dtype, num_seqs: int, qo_len: int, kv_len: int) -> None:
         self.step = step_of(num_seqs, qo_len, kv_len, kv_len)
         self.spec = heads.spec(dtype, len(self.step.block_table))
-        memory = np.empty(self.spec.layer_shape, np.float32 if dtype == torch.float32 else np.uint16)
-        self.kv = torch.from_numpy(memory)
-        if dtype == torch.bfloat16:
-            self.kv = self.kv.view(torch.bfloat16)
-        self.kv.normal_()
+        self.kv = torch.as_tensor(empty_layer(self.spec)).normal_()
         self.q = torch.randn(num_seqs * qo_len, heads.num_heads, heads.head_dim)
         self.out = np.empty(self.q.shape, np.float32)
         visible = sum(range(kv_len - qo_len + 1, kv_len + 1)) * num_seqs

@@ -34,11 +34,10 @@ struct Fetched {
   }
 };
 
-// The order of reading: K of kPositions positions of one head after the other, then K of the next positions, then V
-// likewise. Where a block holds kLen positions or more, that is the order of memory block by block.
-template <class Vector, class Dtype, int kGroups>
+// What is read is cut into units, kLen positions of one head of K or V. K is read unit by unit, all heads of some
+// positions before the next positions, then V: where a block holds kLen positions, that is the order of memory.
+template <class Vector, class Dtype>
 struct ReadingOrder {
-  static constexpr std::int32_t kPositions = kGroups * Vector::kLen;
   // So much ahead of what is worked on: the few misses that L1 can wait for at once do not fill the memory bus, and the
   // hardware prefetcher starts anew in every block.
   static constexpr std::int32_t kAheadBytes = 16384;
@@ -53,91 +52,64 @@ struct ReadingOrder {
       : in(inputs),
         begin(in.begin() / kLanes * kLanes),
         end(padded(in.end())),
-        num_units((end - begin + kPositions - 1) / kPositions * in.num_kv_heads),
-        num_ahead(1 + (kAheadBytes - 1) / (kPositions * in.head_dim * Dtype::kElementSize)) {}
+        num_units((end - begin) / Vector::kLen * in.num_kv_heads),
+        num_ahead(1 + (kAheadBytes - 1) / (Vector::kLen * in.head_dim * Dtype::kElementSize)) {}
 
-  // What to fetch during unit n: group g of a later one.
-  [[gnu::always_inline]] Fetched ahead(std::int32_t n, int g) const {
-    const void* const* rows = in.k_rows;
-    std::int32_t first = begin;
-    std::int32_t last = end;
+  // What to fetch during unit n: a later one.
+  [[gnu::always_inline]] Fetched ahead(std::int32_t n) const {
+    const void* const* rows = in.k_rows + begin;
     n += num_ahead;
     if (n >= 2 * num_units) {
       n -= 2 * num_units;
+      if (n >= padded(in.num_next_rows) / Vector::kLen * in.num_kv_heads) {
+        return {static_cast<const char*>(*rows)};  // nothing new
+      }
       rows = in.next_k_rows;
-      first = 0;
-      last = padded(in.num_next_rows);
     } else if (n >= num_units) {
       n -= num_units;
-      rows = in.v_rows;
+      rows = in.v_rows + begin;
     }
-    const std::int32_t p = first + n / in.num_kv_heads * kPositions + g * Vector::kLen;
-    if (p + Vector::kLen > last) {
-      return {static_cast<const char*>(in.k_rows[begin])};  // nothing new
-    }
+    const std::int32_t p = n / in.num_kv_heads * Vector::kLen;
     return {static_cast<const char*>(rows[p]) + n % in.num_kv_heads * in.head_stride};
   }
 };
 
-// exponents[r][p] = q[r] · k[p] for kGroups times kLen positions, the rows of K `offset` bytes behind `rows`. A piece
-// of them at a time is transposed to lanes of positions; the sums of few rows are long chains of latencies, so two
-// groups of positions take turns.
-template <class Vector, class Dtype, int kRows, int kGroups>
+// exponents[r][p] = q[r] · k[p] for kLen positions and kRows rows, K being `offset` bytes behind `rows`. A piece of K
+// at a time is transposed to lanes of positions.
+template <class Vector, class Dtype, int kRows>
 void score_positions(const float* q, std::int32_t head_dim, const void* const* rows, std::ptrdiff_t offset,
-                     Fetched (&ahead)[kGroups], float* exponents) {
-  using Floats = typename Vector::Floats;
-  Floats sums[kGroups][kRows];
-#pragma GCC unroll 2
-  for (int g = 0; g < kGroups; ++g) {
+                     Fetched ahead, float* exponents) {
+  typename Vector::Floats sums[kRows];
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      sums[g][r] = Vector::zero();
-    }
+  for (int r = 0; r < kRows; ++r) {
+    sums[r] = Vector::zero();
   }
   for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
-    Floats x[kGroups][Vector::kPiece];
-#pragma GCC unroll 2
-    for (int g = 0; g < kGroups; ++g) {
-      ahead[g].template fetch<Vector::kLen * Dtype::kPieceLen * Dtype::kElementSize>();
-      Vector::load_transposed(rows + g * Vector::kLen, offset + i * Dtype::kElementSize, x[g]);
-    }
+    ahead.template fetch<Vector::kLen * Dtype::kPieceLen * Dtype::kElementSize>();
+    typename Vector::Floats x[Vector::kPiece];
+    Vector::load_transposed(rows, offset + i * Dtype::kElementSize, x);
 #pragma GCC unroll 8
     for (int j = 0; j < Vector::kPiece; ++j) {
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-        for (int g = 0; g < kGroups; ++g) {
-          sums[g][r] = Dtype::multiply_add(q + r * head_dim + i + Dtype::kPerLane * j, x[g][j], sums[g][r]);
-        }
+        sums[r] = Dtype::multiply_add(q + r * head_dim + i + Dtype::kPerLane * j, x[j], sums[r]);
       }
     }
   }
-#pragma GCC unroll 2
-  for (int g = 0; g < kGroups; ++g) {
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      Vector::store(exponents + r * kSplitLen + g * Vector::kLen, sums[g][r]);
-    }
+  for (int r = 0; r < kRows; ++r) {
+    Vector::store(exponents + r * kSplitLen, sums[r]);
   }
 }
 
-template <class Vector, class Dtype, int kRows, int kGroups>
-void score_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype, kGroups>& order, float* exponents) {
+template <class Vector, class Dtype, int kRows>
+void score_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype>& order, float* exponents) {
   std::int32_t n = 0;
-  for (std::int32_t p = order.begin; p < order.end; p += order.kPositions) {
+  for (std::int32_t p = order.begin; p < order.end; p += Vector::kLen) {
     for (std::int32_t head = 0; head < in.num_kv_heads; ++head, ++n) {
-      const float* q = in.q + std::ptrdiff_t{head} * kRows * in.head_dim;
-      float* to = exponents + std::ptrdiff_t{head} * kRows * kSplitLen + p;
-      Fetched ahead[kGroups];
-      for (int g = 0; g < kGroups; ++g) {
-        ahead[g] = order.ahead(n, g);
-      }
-      if (p + order.kPositions <= order.end) {
-        score_positions<Vector, Dtype, kRows, kGroups>(q, in.head_dim, in.k_rows + p, head * in.head_stride, ahead, to);
-      } else {
-        Fetched first[1] = {ahead[0]};
-        score_positions<Vector, Dtype, kRows, 1>(q, in.head_dim, in.k_rows + p, head * in.head_stride, first, to);
-      }
+      const std::ptrdiff_t row = std::ptrdiff_t{head} * kRows;
+      score_positions<Vector, Dtype, kRows>(in.q + row * in.head_dim, in.head_dim, in.k_rows + p, head * in.head_stride,
+                                            order.ahead(n), exponents + row * kSplitLen + p);
     }
   }
 }
@@ -173,25 +145,23 @@ void accumulate_columns(std::int32_t column, std::int32_t head_dim, std::int32_t
   }
 }
 
-template <class Vector, class Dtype, int kRows, int kGroups>
-void accumulate_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype, kGroups>& order, const float* weights,
+template <class Vector, class Dtype, int kRows>
+void accumulate_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype>& order, const float* weights,
                       Matrix<float> acc) {
   std::int32_t n = order.num_units;
-  for (std::int32_t p = order.begin; p < order.end; p += order.kPositions) {
+  for (std::int32_t p = order.begin; p < order.end; p += Vector::kLen) {
+    const std::int32_t first = larger(in.begin(), p);
+    const std::int32_t len = smaller(in.end(), p + Vector::kLen) - first;
+    if (len <= 0) {
+      continue;
+    }
     for (std::int32_t head = 0; head < in.num_kv_heads; ++head, ++n) {
-      for (int g = 0; g < kGroups; ++g) {
-        const std::int32_t first = larger(in.begin(), p + g * Vector::kLen);
-        const std::int32_t last = smaller(in.end(), p + (g + 1) * Vector::kLen);
-        if (first >= last) {
-          continue;
-        }
-        Fetched ahead = order.ahead(n, g);
-        const StoredRows<Dtype> v{in.v_rows + first, head * in.head_stride, &ahead};
-        const std::ptrdiff_t row = std::ptrdiff_t{head} * kRows;
-        accumulate_columns<Vector, Dtype, kRows, Vector::max_vectors(kRows)>(
-            0, in.head_dim, last - first, Matrix<const float>{weights, kSplitLen}.at(row, first), v, acc.at(row, 0),
-            first == in.begin() ? Into::kEmpty : Into::kFilled);
-      }
+      Fetched ahead = order.ahead(n);
+      const StoredRows<Dtype> v{in.v_rows + first, head * in.head_stride, &ahead};
+      const std::ptrdiff_t row = std::ptrdiff_t{head} * kRows;
+      accumulate_columns<Vector, Dtype, kRows, Vector::max_vectors(kRows)>(
+          0, in.head_dim, len, Matrix<const float>{weights, kSplitLen}.at(row, first), v, acc.at(row, 0),
+          first == in.begin() ? Into::kEmpty : Into::kFilled);
     }
   }
 }
@@ -199,13 +169,12 @@ void accumulate_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype, k
 template <class Vector, class Dtype, int kRows = 1>
 void attend_as_stored(const SplitInputs& in, float* exponents, const PartialRows& out) {
   if (in.num_rows == kRows) {
-    constexpr int kGroups = 2 * (kRows + Vector::kPiece) < Vector::kNumRegisters ? 2 : 1;
-    const ReadingOrder<Vector, Dtype, kGroups> order(in);
-    score_heads<Vector, Dtype, kRows, kGroups>(in, order, exponents);
+    const ReadingOrder<Vector, Dtype> order(in);
+    score_heads<Vector, Dtype, kRows>(in, order, exponents);
     for (std::int32_t head = 0; head < in.num_kv_heads; ++head) {
       weigh_rows<Vector>(in, exponents + std::ptrdiff_t{head} * kRows * kSplitLen, out.from(head * kRows));
     }
-    accumulate_heads<Vector, Dtype, kRows, kGroups>(in, order, exponents, {out.acc, out.acc_stride});
+    accumulate_heads<Vector, Dtype, kRows>(in, order, exponents, {out.acc, out.acc_stride});
   } else if constexpr (kRows < Vector::kMaxRows) {
     attend_as_stored<Vector, Dtype, kRows + 1>(in, exponents, out);
   }

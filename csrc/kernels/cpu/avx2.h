@@ -12,9 +12,7 @@ struct Avx2 {
   using Floats = __m256;
   static constexpr std::int32_t kLen = 8;
 
-  static constexpr int kNumRegisters = 16;
-
-  // Rows and vectors of a product's sums that stay in registers, beside a vector of one factor and one of the other.
+  // Rows and vectors of a product's sums that stay in 16 registers, beside a vector of one factor and one of the other.
   static constexpr std::int32_t kMaxRows = 6;
   static constexpr std::int32_t max_vectors(std::int32_t num_rows) { return num_rows == 1 ? 8 : num_rows <= 3 ? 4 : 2; }
 

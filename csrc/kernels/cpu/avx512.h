@@ -12,9 +12,7 @@ struct Avx512 {
   using Floats = __m512;
   static constexpr std::int32_t kLen = 16;
 
-  static constexpr int kNumRegisters = 32;
-
-  // Rows and vectors of a product's sums that stay in registers, beside a vector of one factor and one of the other.
+  // Rows and vectors of a product's sums that stay in 32 registers, beside a vector of one factor and one of the other.
   static constexpr std::int32_t kMaxRows = 12;
   static constexpr std::int32_t max_vectors(std::int32_t num_rows) { return num_rows <= 2 ? 8 : num_rows <= 6 ? 4 : 2; }
 

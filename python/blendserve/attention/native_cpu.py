@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from blendserve.attention.base import AttentionSpec, StepTensors
 from blendserve.attention.rotation import Rotation, rotate_
 from blendserve.errors import UserError
 
-__all__ = ["NativeCpuAttention"]
+__all__ = ["NativeCpuAttention", "empty_layer"]
+
+_HUGE_PAGE = 1 << 21  # bytes
 
 
 class NativeCpuAttention:
@@ -29,7 +32,7 @@ class NativeCpuAttention:
         if spec.dtype not in (torch.float32, torch.bfloat16):
             raise UserError(f"dtype is {spec.dtype}; native_cpu attention keeps float32 or bfloat16")
         self.spec = spec
-        self.layers = [_empty_layer(spec) for _ in range(spec.num_layers)]
+        self.layers = [empty_layer(spec) for _ in range(spec.num_layers)]
         self._step: StepTensors | None = None
 
     def plan(self, step: StepTensors) -> None:
@@ -76,11 +79,16 @@ class NativeCpuAttention:
         return torch.from_numpy(out).to(q.dtype)
 
 
-def _empty_layer(spec: AttentionSpec) -> Any:
-    """Memory from numpy, which asks for huge pages where it is large; pages never written take no memory."""
-    if spec.dtype == torch.float32:
-        return np.empty(spec.layer_shape, np.float32)
-    return torch.from_numpy(np.empty(spec.layer_shape, np.uint16)).view(torch.bfloat16)
+def empty_layer(spec: AttentionSpec) -> Any:
+    """The cache of one layer, where it is large on huge pages from their start on: rows of K and V that straddle cache
+    lines are read more slowly. Pages never written take no memory.
+    """
+    element_type = np.float32 if spec.dtype == torch.float32 else np.uint16
+    num_bytes = math.prod(spec.layer_shape) * np.dtype(element_type).itemsize
+    memory = np.empty(num_bytes + _HUGE_PAGE, np.uint8)  # numpy asks for huge pages, but starts between two lines
+    begin = -memory.ctypes.data % _HUGE_PAGE
+    layer = memory[begin : begin + num_bytes].view(element_type).reshape(spec.layer_shape)
+    return layer if spec.dtype == torch.float32 else torch.from_numpy(layer).view(torch.bfloat16)
 
 
 def _float32(x: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:

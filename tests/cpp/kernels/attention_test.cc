@@ -166,6 +166,47 @@ TEST_CASE("an output row is the same bit for bit in any chunk, batch, block size
   set_active_isa("auto");
 }
 
+TEST_CASE("a decode has the bits it has alone among many, where its KV heads share a tile") {
+  const std::string isa = GENERATE(from_range(isas()));
+  const KvDtype kv_dtype = GENERATE(KvDtype::kFloat32, KvDtype::kBFloat16);
+  const std::int32_t window = GENERATE(0, 40);
+  set_active_isa(isa);
+  ThreadPool one(1);
+  ThreadPool three(3);
+  std::uint32_t seed = 0;
+  for (const std::int32_t head_dim : {16, 24, 80}) {
+    for (const std::int32_t group : {1, 2, 5, 13}) {
+      ++seed;
+      const AttentionShape shape{.num_kv_heads = 3 + static_cast<std::int32_t>(seed % 2),
+                                 .group = group,
+                                 .head_dim = head_dim,
+                                 .block_size = seed % 3 == 0 ? 5 : 16,
+                                 .kv_dtype = kv_dtype,
+                                 .window = window};
+      std::vector<Sequence> sequences;
+      std::vector<Chunk> prompts;
+      std::vector<Chunk> decodes;
+      for (std::int32_t s = 0; s < 12; ++s) {
+        const std::int32_t len = 2 + (s * 47) % 290;
+        sequences.emplace_back(shape, len, seed + static_cast<std::uint32_t>(s));
+        prompts.push_back({s, 0, len - 1});
+        decodes.push_back({s, len - 1, 1});
+      }
+      PagedCase paged(shape, sequences, seed);
+      paged.step(prompts, three);
+      const std::vector<float> together = paged.step(decodes, one);
+      INFO(isa << ", head_dim " << head_dim << ", group " << group);
+      REQUIRE(paged.step(decodes, three) == together);
+      for (std::int32_t s = 0; s < 12; ++s) {
+        const std::vector<float> alone = paged.step({decodes[static_cast<std::size_t>(s)]}, one);
+        REQUIRE(rows(together, s, s + 1, shape.num_heads() * head_dim) == alone);
+      }
+      CHECK(worst_error(shape, sequences[7], sequences[7].len - 1, paged.step({decodes[7]}, one)) < 3e-6);
+    }
+  }
+  set_active_isa("auto");
+}
+
 TEST_CASE("K and V that a row may not see never reach it, not even infinite or NaN") {
   const std::string isa = GENERATE(from_range(isas()));
   set_active_isa(isa);
