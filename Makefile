@@ -33,7 +33,7 @@ demo: $(VENV)/.engine ## set up, answer examples/requests.jsonl with the default
 	$(BIN)/python examples/show_results.py examples/requests.jsonl results.jsonl
 
 test: cpp-test $(VENV)/.test ## set up, run the C++ and the Python tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8 --dist worksteal
 
 setup: $(VENV)/.test ## set up only
 

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import blendserve
-import torch
 from blendserve import _core
-from blendserve.attention import create_backend
-from cpu_workload import BLOCK_SIZE, Case, Heads, MatrixProduct, MemoryRead, median_times_s, step_of
+from blendserve.openmp import let_idle_threads_sleep
+
+let_idle_threads_sleep()  # as the engine does, or torch's threads would spin on the cores of the other side
+import torch  # noqa: E402
+from blendserve.attention import create_backend  # noqa: E402
+from cpu_workload import BLOCK_SIZE, Case, Heads, MatrixProduct, MemoryRead, median_times_s, step_of  # noqa: E402
 
 sys.path.append(str(Path(__file__).parents[1]))
-from machine import cpu_name
+from machine import cpu_name  # noqa: E402
 
 HEADS = (
     Heads("SmolLM2-135M", 9, 3, 64),

@@ -15,16 +15,22 @@ BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size)
       entries_(static_cast<std::size_t>(num_blocks)),
       tokens_(static_cast<std::size_t>(num_blocks) * static_cast<std::size_t>(block_size)) {}
 
+namespace {
+
+constexpr std::uint64_t kPlace = 0xD6E8FEB86659FD93ULL;  // odd, its bits spread
+
+}  // namespace
+
+// The sum of the mixed tokens, two by two, each mixed with its place: no addend waits for another.
 std::uint32_t BlockIndex::hash(const BlockKey& key) {
   const auto tokens = key.tokens;
-  std::uint64_t h = static_cast<std::uint32_t>(key.parent);
-  if (key.salt != 0) h = mix64(h ^ key.salt);
-  std::size_t i = 0;
-  for (; i + 2 <= tokens.size(); i += 2) {
-    h = mix64(h ^ (static_cast<std::uint64_t>(static_cast<std::uint32_t>(tokens[i])) << 32 |
-                   static_cast<std::uint32_t>(tokens[i + 1])));
+  std::uint64_t sum = mix64(key.salt) + static_cast<std::uint32_t>(key.parent);
+  for (std::size_t i = 0; i < tokens.size(); i += 2) {
+    const std::uint64_t second = i + 1 < tokens.size() ? static_cast<std::uint32_t>(tokens[i + 1]) : 0;
+    const std::uint64_t pair = static_cast<std::uint64_t>(static_cast<std::uint32_t>(tokens[i])) << 32 | second;
+    sum += mix64(pair ^ (i * kPlace));
   }
-  return static_cast<std::uint32_t>(i < tokens.size() ? mix64(h ^ static_cast<std::uint32_t>(tokens[i])) : h);
+  return static_cast<std::uint32_t>(mix64(sum));
 }
 
 std::span<const Token> BlockIndex::tokens(BlockId block) const {

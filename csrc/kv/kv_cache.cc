@@ -20,18 +20,16 @@ BlockId parent_in(std::span<const BlockId> blocks, std::int32_t index) {
 // Spells the keys of a sequence's full blocks, one at a time: a key is valid until the next.
 class KeyReader {
  public:
-  KeyReader(const TokenView& tokens, std::int32_t block_size)
-      : tokens_(tokens), block_(static_cast<std::size_t>(block_size)) {}
+  KeyReader(const TokenView& tokens, std::span<Token> scratch) : tokens_(tokens), scratch_(scratch) {}
 
   BlockKey key(std::int32_t index, BlockId parent) {
-    const auto block_size = static_cast<std::int32_t>(block_.size());
-    tokens_.copy(index * block_size, block_);
-    return {parent, block_, tokens_.salt((index + 1) * block_size)};
+    const auto block_size = static_cast<std::int32_t>(scratch_.size());
+    return {parent, tokens_.slice(index * block_size, scratch_), tokens_.salt((index + 1) * block_size)};
   }
 
  private:
   const TokenView& tokens_;
-  std::vector<Token> block_;
+  std::span<Token> scratch_;
 };
 
 }  // namespace
@@ -42,7 +40,8 @@ KvCache::KvCache(std::int64_t num_blocks, std::int32_t block_size)
       index_(num_blocks, block_size),
       dead_(num_blocks),
       live_(num_blocks),
-      nodes_(static_cast<std::size_t>(num_blocks)) {}
+      nodes_(static_cast<std::size_t>(num_blocks)),
+      block_tokens_(static_cast<std::size_t>(block_size)) {}
 
 KvCache KvCache::taken_over(KvCache& other) {
   if (other.num_available() != other.num_blocks()) {
@@ -58,7 +57,7 @@ KvCache KvCache::taken_over(KvCache& other) {
 
 PrefixMatch KvCache::match(const TokenView& tokens, std::int32_t max_tokens) const {
   PrefixMatch match;
-  KeyReader reader(tokens, block_size_);
+  KeyReader reader(tokens, block_tokens_);
   const std::int32_t num_full = std::min(max_tokens, tokens.shareable_len()) / block_size_;
   BlockId parent = kNoBlock;
   for (std::int32_t i = 0; i < num_full; ++i) {
@@ -97,7 +96,7 @@ bool KvCache::extend(BlockTable& table) {
 }
 
 void KvCache::announce(BlockTable& table, const TokenView& tokens) {
-  KeyReader reader(tokens, block_size_);
+  KeyReader reader(tokens, block_tokens_);
   for (std::int32_t i = table.num_in_tree_; (i + 1) * block_size_ <= tokens.shareable_len(); ++i) {
     const BlockKey key = reader.key(i, parent_in(table.blocks_, i));
     const BlockId block = table.blocks_[static_cast<std::size_t>(i)];
@@ -107,7 +106,7 @@ void KvCache::announce(BlockTable& table, const TokenView& tokens) {
 }
 
 void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
-  KeyReader reader(tokens, block_size_);
+  KeyReader reader(tokens, block_tokens_);
   for (; has_unpublished(table, num_computed); ++table.num_published_) {
     if (table.num_published_ < table.num_in_tree_) {
       const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_published_)];
@@ -120,6 +119,13 @@ void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t n
       if (!table.is_chain_open_) break;
     }
   }
+}
+
+void KvCache::prefetch_publish(const BlockTable& table, const TokenView& tokens) const {
+  const std::int32_t index = table.num_in_tree_;
+  if (!table.is_chain_open_ || (index + 1) * block_size_ > tokens.shareable_len()) return;
+  KeyReader reader(tokens, block_tokens_);
+  index_.prefetch(reader.key(index, parent_in(table.blocks_, index)));
 }
 
 void KvCache::publish_private_block(BlockTable& table, const BlockKey& key) {
@@ -177,12 +183,24 @@ void KvCache::release_block(BlockId block, bool is_live) {
 BlockId KvCache::allocate() {
   if (pool_.num_free() == 0) {
     num_evictions_ += dead_.empty() ? 1 : 0;
-    const BlockId evicted = (dead_.empty() ? live_ : dead_).front();
+    const LruList& unheld = dead_.empty() ? live_ : dead_;
+    const BlockId evicted = unheld.front();
     take_unheld(evicted);
     remove_node(evicted);
     pool_.recycle(evicted);
+    prefetch_eviction(unheld);
   }
   return *pool_.allocate();
+}
+
+// Of the block that will be evicted next, and of the one after it.
+void KvCache::prefetch_eviction(const LruList& unheld) const {
+  if (unheld.size() < 2) return;
+  const BlockId next = unheld.front();
+  const BlockId after = unheld.after(next);
+  index_.prefetch_slot(next);
+  index_.prefetch_entry(after);
+  __builtin_prefetch(&node(after), 1);
 }
 
 // A dead block that leads to a live one, of a request that was cancelled, stays with it.

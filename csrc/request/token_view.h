@@ -35,6 +35,15 @@ class TokenView {
            static_cast<std::uint32_t>(prompt_[static_cast<std::size_t>(end)]);
   }
 
+  // Tokens [begin, begin + scratch.size()): where they lie, or copied into `scratch` if they are not in one piece.
+  std::span<const Token> slice(std::int32_t begin, std::span<Token> scratch) const {
+    const auto first = static_cast<std::size_t>(begin);
+    if (first >= prompt_.size()) return output_.subspan(first - prompt_.size(), scratch.size());
+    if (first + scratch.size() <= prompt_.size()) return prompt_.subspan(first, scratch.size());
+    copy(begin, scratch);
+    return scratch;
+  }
+
   // Copies tokens [begin, begin + destination.size()) into `destination`.
   void copy(std::int32_t begin, std::span<Token> destination) const {
     const auto first = static_cast<std::size_t>(begin);

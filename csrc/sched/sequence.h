@@ -57,15 +57,15 @@ struct alignas(64) Sequence {
   }
 };
 
-// One row of the scheduler's request table.
-struct RequestRow {
+// One row of the scheduler's request table. What every step reads and writes comes first, in one cache line.
+struct alignas(32) RequestRow {
+  Sequence* sequence = nullptr;  // while running
+  std::vector<Token> output;     // kept across preemptions
   Request request;
   RequestStatus status = RequestStatus::kWaiting;
   FinishReason finish_reason = FinishReason::kNone;
   std::int32_t num_cached = -1;   // prompt tokens found in the cache at first admission; -1 before
   std::int32_t max_computed = 0;  // the most tokens computed when it was preempted: what that threw away
-  std::vector<Token> output;      // kept across preemptions
-  Sequence* sequence = nullptr;   // while running
 
   TokenView tokens() const { return {request.prompt, output, request.prompt_logprobs}; }
   std::int32_t num_tokens() const { return tokens().size(); }

@@ -92,16 +92,22 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
   return finished_;
 }
 
-// Behind sequence s: its row, then what that points to.
+// Of the sequences behind sequence s: the row, then what that points to, then where the cache will publish a block.
 void StepScheduler::prefetch_update(const StepPlan& plan, std::size_t s) const {
   constexpr std::size_t kRowDistance = 16;
   constexpr std::size_t kDistance = 8;
+  constexpr std::size_t kPublishDistance = 4;
   const auto& ids = plan.request_ids;
-  if (s + kRowDistance < ids.size()) __builtin_prefetch(&rows_[static_cast<std::size_t>(ids[s + kRowDistance])].output);
+  const auto row_of = [&](std::size_t i) -> const RequestRow& { return rows_[static_cast<std::size_t>(ids[i])]; };
+  if (s + kRowDistance < ids.size()) __builtin_prefetch(&row_of(s + kRowDistance));
   if (s + kDistance < ids.size()) {
-    const RequestRow& row = rows_[static_cast<std::size_t>(ids[s + kDistance])];
+    const RequestRow& row = row_of(s + kDistance);
     __builtin_prefetch(row.output.data() + row.output.size(), 1);
     __builtin_prefetch(row.sequence, 1);
+  }
+  if (s + kPublishDistance < ids.size() && plan.kv_lens[s + kPublishDistance] % config_.block_size == 0) {
+    const RequestRow& row = row_of(s + kPublishDistance);
+    if (row.sequence != nullptr) cache_.prefetch_publish(row.sequence->blocks, row.tokens());
   }
 }
 

@@ -8,19 +8,20 @@
 #include "kernels/cpu/attention_weights_simd.h"
 #include "kernels/cpu/multiply_simd.h"
 
-// Rows that attend to the same positions, those of one token, so few that they fill one block of registers: what is
-// read of K and V is used once, at once, instead of being unpacked to a tile. Every row gets the same bits either way.
+// Rows that attend to the same positions, as those of one token do, so few that they fill one block of registers: what
+// is read of K and V is used once, at once, instead of being unpacked to a tile. Every row gets the same bits either
+// way.
 namespace blendserve::cpu::simd {
 
-template <class Vector, class Dtype>
+template <class Vector>
 bool takes_rows_as_stored(const SplitInputs& in) {
   const std::int32_t last = in.num_rows - 1;
-  return in.num_rows <= Vector::kMaxRows && in.head_dim % Dtype::kPieceLen == 0 && in.head_dim == padded(in.head_dim) &&
+  return in.num_rows <= Vector::kMaxRows && in.head_dim == padded(in.head_dim) &&
          in.row_begins[0] == in.row_begins[last] && in.row_ends[0] == in.row_ends[last];
 }
 
 // Memory that is fetched from the front into the L2 cache.
-struct Fetched {
+struct ReadAhead {
   const char* next;
 
   // Inlined by force: GCC takes a call that only prefetches for one without effect and drops it.
@@ -34,9 +35,10 @@ struct Fetched {
   }
 };
 
-// What is read is cut into units, kLen positions of one head of K or V. K is read unit by unit, all heads of some
-// positions before the next positions, then V: where a block holds kLen positions, that is the order of memory.
-template <class Vector, class Dtype>
+// What is read is cut into units, kLanes positions of one head of K or V. K is read unit by unit, all heads of some
+// positions before the next positions, then V. With as many positions in a block, that is the order of memory, which
+// the fetching follows; with fewer it goes astray.
+template <class Dtype>
 struct ReadingOrder {
   // So much ahead of what is worked on: the few misses that L1 can wait for at once do not fill the memory bus, and the
   // hardware prefetcher starts anew in every block.
@@ -46,31 +48,29 @@ struct ReadingOrder {
   const std::int32_t begin;
   const std::int32_t end;
   const std::int32_t num_units;  // of K, as many of V
+  const std::int32_t num_known;  // of both, and of K of the next split
   const std::int32_t num_ahead;
 
   explicit ReadingOrder(const SplitInputs& inputs)
       : in(inputs),
         begin(in.begin() / kLanes * kLanes),
         end(padded(in.end())),
-        num_units((end - begin) / Vector::kLen * in.num_kv_heads),
-        num_ahead(1 + (kAheadBytes - 1) / (Vector::kLen * in.head_dim * Dtype::kElementSize)) {}
+        num_units((end - begin) / kLanes * in.num_kv_heads),
+        num_known(2 * num_units + padded(in.num_next_rows) / kLanes * in.num_kv_heads),
+        num_ahead(1 + (kAheadBytes - 1) / (kLanes * in.head_dim * Dtype::kElementSize)) {}
 
-  // What to fetch during unit n: a later one.
-  [[gnu::always_inline]] Fetched ahead(std::int32_t n) const {
+  // What to fetch during unit n: a later one, or itself for want of one.
+  [[gnu::always_inline]] ReadAhead ahead(std::int32_t n) const {
+    n += n + num_ahead < num_known ? num_ahead : 0;
     const void* const* rows = in.k_rows + begin;
-    n += num_ahead;
     if (n >= 2 * num_units) {
       n -= 2 * num_units;
-      if (n >= padded(in.num_next_rows) / Vector::kLen * in.num_kv_heads) {
-        return {static_cast<const char*>(*rows)};  // nothing new
-      }
       rows = in.next_k_rows;
     } else if (n >= num_units) {
       n -= num_units;
       rows = in.v_rows + begin;
     }
-    const std::int32_t p = n / in.num_kv_heads * Vector::kLen;
-    return {static_cast<const char*>(rows[p]) + n % in.num_kv_heads * in.head_stride};
+    return {static_cast<const char*>(rows[n / in.num_kv_heads * kLanes]) + n % in.num_kv_heads * in.head_stride};
   }
 };
 
@@ -78,7 +78,7 @@ struct ReadingOrder {
 // at a time is transposed to lanes of positions.
 template <class Vector, class Dtype, int kRows>
 void score_positions(const float* q, std::int32_t head_dim, const void* const* rows, std::ptrdiff_t offset,
-                     Fetched ahead, float* exponents) {
+                     ReadAhead& ahead, float* exponents) {
   typename Vector::Floats sums[kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -103,13 +103,16 @@ void score_positions(const float* q, std::int32_t head_dim, const void* const* r
 }
 
 template <class Vector, class Dtype, int kRows>
-void score_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype>& order, float* exponents) {
+void score_heads(const SplitInputs& in, const ReadingOrder<Dtype>& order, float* exponents) {
   std::int32_t n = 0;
-  for (std::int32_t p = order.begin; p < order.end; p += Vector::kLen) {
+  for (std::int32_t unit = order.begin; unit < order.end; unit += kLanes) {
     for (std::int32_t head = 0; head < in.num_kv_heads; ++head, ++n) {
       const std::ptrdiff_t row = std::ptrdiff_t{head} * kRows;
-      score_positions<Vector, Dtype, kRows>(in.q + row * in.head_dim, in.head_dim, in.k_rows + p, head * in.head_stride,
-                                            order.ahead(n), exponents + row * kSplitLen + p);
+      ReadAhead ahead = order.ahead(n);
+      for (std::int32_t p = unit; p < unit + kLanes; p += Vector::kLen) {
+        score_positions<Vector, Dtype, kRows>(in.q + row * in.head_dim, in.head_dim, in.k_rows + p,
+                                              head * in.head_stride, ahead, exponents + row * kSplitLen + p);
+      }
     }
   }
 }
@@ -119,7 +122,7 @@ template <class Dtype>
 struct StoredRows {
   const void* const* row;
   std::ptrdiff_t offset;
-  Fetched* ahead;
+  ReadAhead* ahead;
 
   template <class Vector>
   typename Vector::Floats load(std::int32_t r, std::int32_t c) const {
@@ -146,17 +149,14 @@ void accumulate_columns(std::int32_t column, std::int32_t head_dim, std::int32_t
 }
 
 template <class Vector, class Dtype, int kRows>
-void accumulate_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype>& order, const float* weights,
+void accumulate_heads(const SplitInputs& in, const ReadingOrder<Dtype>& order, const float* weights,
                       Matrix<float> acc) {
   std::int32_t n = order.num_units;
-  for (std::int32_t p = order.begin; p < order.end; p += Vector::kLen) {
-    const std::int32_t first = larger(in.begin(), p);
-    const std::int32_t len = smaller(in.end(), p + Vector::kLen) - first;
-    if (len <= 0) {
-      continue;
-    }
+  for (std::int32_t unit = order.begin; unit < order.end; unit += kLanes) {
+    const std::int32_t first = larger(in.begin(), unit);
+    const std::int32_t len = smaller(in.end(), unit + kLanes) - first;
     for (std::int32_t head = 0; head < in.num_kv_heads; ++head, ++n) {
-      Fetched ahead = order.ahead(n);
+      ReadAhead ahead = order.ahead(n);
       const StoredRows<Dtype> v{in.v_rows + first, head * in.head_stride, &ahead};
       const std::ptrdiff_t row = std::ptrdiff_t{head} * kRows;
       accumulate_columns<Vector, Dtype, kRows, Vector::max_vectors(kRows)>(
@@ -169,7 +169,8 @@ void accumulate_heads(const SplitInputs& in, const ReadingOrder<Vector, Dtype>& 
 template <class Vector, class Dtype, int kRows = 1>
 void attend_as_stored(const SplitInputs& in, float* exponents, const PartialRows& out) {
   if (in.num_rows == kRows) {
-    const ReadingOrder<Vector, Dtype> order(in);
+    static_assert(kLanes % Dtype::kPieceLen == 0);
+    const ReadingOrder<Dtype> order(in);
     score_heads<Vector, Dtype, kRows>(in, order, exponents);
     for (std::int32_t head = 0; head < in.num_kv_heads; ++head) {
       weigh_rows<Vector>(in, exponents + std::ptrdiff_t{head} * kRows * kSplitLen, out.from(head * kRows));

@@ -76,10 +76,15 @@ void accumulate_values(const SplitInputs& in, const Rows& v, const float* weight
 
 template <class Vector, class Dtype>
 void attend_unpacked(const SplitInputs& in, float* exponents, float* tile, const PartialRows& out) {
+  const std::int32_t num_positions = in.end() - in.begin();
   for (std::int32_t head = 0; head < in.num_kv_heads; ++head) {
     const std::ptrdiff_t row = std::ptrdiff_t{head} * in.num_rows;
-    const Rows k{in.k_rows, in.end(), in.v_rows, in.end(), head * in.head_stride};
-    const Rows v{in.v_rows, in.end(), in.next_k_rows, in.num_next_rows, head * in.head_stride};
+    const std::ptrdiff_t offset = head * in.head_stride;
+    const RowsOfHead after = head + 1 < in.num_kv_heads
+                                 ? RowsOfHead{in.k_rows + in.begin(), num_positions, offset + in.head_stride}
+                                 : RowsOfHead{in.next_k_rows, in.num_next_rows, 0};
+    const Rows k{{in.k_rows, in.end(), offset}, {in.v_rows + in.begin(), num_positions, offset}};
+    const Rows v{{in.v_rows, in.end(), offset}, after};
     const PartialRows of_head = out.from(row);
     score<Vector, Dtype>(in, in.q + row * in.head_dim, k, tile, exponents);
     weigh_rows<Vector>(in, exponents, of_head);
@@ -89,7 +94,7 @@ void attend_unpacked(const SplitInputs& in, float* exponents, float* tile, const
 
 template <class Vector, class Dtype>
 void attend_split_of(const SplitInputs& in, float* scratch, const PartialRows& out) {
-  if (takes_rows_as_stored<Vector, Dtype>(in)) {
+  if (takes_rows_as_stored<Vector>(in)) {
     attend_as_stored<Vector, Dtype>(in, scratch, out);
   } else {
     attend_unpacked<Vector, Dtype>(in, scratch, scratch + in.all_rows() * kSplitLen, out);

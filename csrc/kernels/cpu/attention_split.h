@@ -19,15 +19,16 @@ inline constexpr std::int32_t kLanes = 16;
 // Query rows of one KV head, or those of one token for consecutive KV heads, against one split of their positions.
 // Positions count from the start of the split. The head behind another has its K and V head_stride bytes further on.
 struct SplitInputs {
-  const float* q =
-      nullptr;  // [num_kv_heads, num_rows, head_dim] scaled: q · k is an exponent of 2, or see exponent_cap
+  // [num_kv_heads, num_rows, head_dim] scaled: q · k is an exponent of 2, or see exponent_cap
+  const float* q = nullptr;
   const std::int32_t* row_begins = nullptr;  // [num_rows] first position a row attends to, never falling
   const std::int32_t* row_ends = nullptr;    // [num_rows] one past its last: > row_begins, never falling
-  const void* const* k_rows = nullptr;  // each [head_dim] of the first head, from row_begins[0] to row_ends[num_rows -
-                                        // 1], the first and the last repeated outwards to whole vectors
-  const void* const* v_rows = nullptr;  // the same
-  const void* const* next_k_rows =
-      nullptr;  // [num_next_rows] of the first head, read next: only fetched into the cache
+  // Each [head_dim] of the first head, from row_begins[0] to row_ends[num_rows - 1]; the first and the last are
+  // repeated outwards to whole vectors.
+  const void* const* k_rows = nullptr;
+  const void* const* v_rows = nullptr;
+  // [num_next_rows] of the first head, read next: only fetched into the cache
+  const void* const* next_k_rows = nullptr;
   std::int32_t num_next_rows = 0;
   std::int32_t num_kv_heads = 1;
   std::int32_t num_rows = 0;  // of each KV head
@@ -48,7 +49,9 @@ struct PartialRows {
   float* acc = nullptr;           // [all_rows, acc_stride] sum of 2^(exponent - max) · v
   std::ptrdiff_t acc_stride = 0;  // padded(head_dim)
 
-  PartialRows from(std::ptrdiff_t row) const { return {max + row, sum + row, acc + row * acc_stride, acc_stride}; }
+  [[gnu::always_inline]] PartialRows from(std::ptrdiff_t row) const {
+    return {max + row, sum + row, acc + row * acc_stride, acc_stride};
+  }
 };
 
 // Twins. What they write for a row depends on that row of `in` alone. `scratch` has split_scratch_len() floats and
@@ -60,8 +63,7 @@ void attend_split_avx512(const SplitInputs& in, float* scratch, const PartialRow
 inline constexpr std::int32_t kTileLen = 32;  // positions of K or V unpacked at a time
 
 constexpr std::size_t split_scratch_len(std::int32_t all_rows, std::int32_t head_dim) {
-  return static_cast<std::size_t>(all_rows) * kSplitLen +
-         static_cast<std::size_t>(2 * padded((head_dim + 1) / 2)) * kTileLen;
+  return static_cast<std::size_t>(all_rows) * kSplitLen + static_cast<std::size_t>(padded(head_dim)) * kTileLen;
 }
 
 }  // namespace blendserve::cpu

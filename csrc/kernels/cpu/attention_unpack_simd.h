@@ -57,30 +57,36 @@ template <std::int32_t kLen, class Element, class Load>
   return load(rest);
 }
 
-// The rows of K or V that are read, and those after them, each from `offset` bytes on.
+// Rows of one head of K or V, each `offset` bytes behind where it points.
+struct RowsOfHead {
+  const void* const* rows;
+  std::int32_t num_rows;
+  std::ptrdiff_t offset;
+
+  [[gnu::always_inline]] const char* at(std::int32_t row) const { return static_cast<const char*>(rows[row]) + offset; }
+};
+
+// Those that are read, and those after them.
 struct Rows {
   // So many rows before their turn they are fetched into the L2 cache, with the work on others in between.
   static constexpr std::int32_t kAheadLen = 64;
 
-  const void* const* rows;
-  std::int32_t num_rows;
-  const void* const* next_rows;
-  std::int32_t num_next_rows;
-  std::ptrdiff_t offset;
+  RowsOfHead now;
+  RowsOfHead next;
 
   template <class Element>
   [[gnu::always_inline]] const Element* at(std::int32_t row) const {
-    return reinterpret_cast<const Element*>(static_cast<const char*>(rows[row]) + offset);
+    return reinterpret_cast<const Element*>(now.at(row));
   }
 
-  // For the row that comes kAheadLen behind `row`, if there is one. Inlined by force: GCC takes a call that only
-  // prefetches for one without effect and drops it.
+  // The row that comes kAheadLen behind `row`, if there is one. Inlined by force: GCC takes a call that only prefetches
+  // for one without effect and drops it.
   [[gnu::always_inline]] void fetch_ahead_of(std::int32_t row, std::ptrdiff_t row_bytes) const {
     const std::int32_t ahead = row + kAheadLen;
-    if (ahead < num_rows + num_next_rows) {
-      const void* const x = ahead < num_rows ? rows[ahead] : next_rows[ahead - num_rows];
+    if (ahead < now.num_rows + next.num_rows) {
+      const char* const x = ahead < now.num_rows ? now.at(ahead) : next.at(ahead - now.num_rows);
       for (std::ptrdiff_t i = 0; i < row_bytes; i += 64) {
-        __builtin_prefetch(static_cast<const char*>(x) + offset + i, 0, 2);
+        __builtin_prefetch(x + i, 0, 2);
       }
     }
   }
@@ -92,7 +98,7 @@ template <class Vector, class Dtype>
                                               typename Vector::Floats (&x)[Vector::kPiece]) {
   using Element = typename Dtype::Element;
   if (i + Dtype::kPieceLen <= len) {
-    Vector::load_transposed(k.rows + p, k.offset + i * Dtype::kElementSize, x);
+    Vector::load_transposed(k.now.rows + p, k.now.offset + i * Dtype::kElementSize, x);
     return;
   }
   Element rests[Vector::kLen][Dtype::kPieceLen] = {};

@@ -18,7 +18,7 @@ struct Avx2 {
 
   static Floats zero() { return _mm256_setzero_ps(); }
   static Floats broadcast(float x) { return _mm256_set1_ps(x); }
-  static Floats load(const void* x) { return _mm256_loadu_ps(static_cast<const float*>(x)); }
+  static Floats load(const float* x) { return _mm256_loadu_ps(x); }
   static void store(float* to, Floats x) { _mm256_storeu_ps(to, x); }
 
   static Floats add(Floats x, Floats y) { return _mm256_add_ps(x, y); }

@@ -18,7 +18,7 @@ struct Avx512 {
 
   static Floats zero() { return _mm512_setzero_ps(); }
   static Floats broadcast(float x) { return _mm512_set1_ps(x); }
-  static Floats load(const void* x) { return _mm512_loadu_ps(x); }
+  static Floats load(const float* x) { return _mm512_loadu_ps(x); }
   static void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
 
   static Floats add(Floats x, Floats y) { return _mm512_add_ps(x, y); }

@@ -173,6 +173,8 @@ TEST_CASE("a decode has the bits it has alone among many, where its KV heads sha
   set_active_isa(isa);
   ThreadPool one(1);
   ThreadPool three(3);
+  ThreadPool nine(9);
+  const std::int32_t block_sizes[] = {1, 5, 16, 32};
   std::uint32_t seed = 0;
   for (const std::int32_t head_dim : {16, 24, 80}) {
     for (const std::int32_t group : {1, 2, 5, 13}) {
@@ -180,9 +182,10 @@ TEST_CASE("a decode has the bits it has alone among many, where its KV heads sha
       const AttentionShape shape{.num_kv_heads = 3 + static_cast<std::int32_t>(seed % 2),
                                  .group = group,
                                  .head_dim = head_dim,
-                                 .block_size = seed % 3 == 0 ? 5 : 16,
+                                 .block_size = block_sizes[seed % 4],
                                  .kv_dtype = kv_dtype,
-                                 .window = window};
+                                 .window = window,
+                                 .softcap = seed % 2 == 0 ? 2.0F : 0.0F};
       std::vector<Sequence> sequences;
       std::vector<Chunk> prompts;
       std::vector<Chunk> decodes;
@@ -197,8 +200,9 @@ TEST_CASE("a decode has the bits it has alone among many, where its KV heads sha
       const std::vector<float> together = paged.step(decodes, one);
       INFO(isa << ", head_dim " << head_dim << ", group " << group);
       REQUIRE(paged.step(decodes, three) == together);
+      REQUIRE(paged.step(decodes, nine) == together);
       for (std::int32_t s = 0; s < 12; ++s) {
-        const std::vector<float> alone = paged.step({decodes[static_cast<std::size_t>(s)]}, one);
+        const std::vector<float> alone = paged.step({decodes[static_cast<std::size_t>(s)]}, three);
         REQUIRE(rows(together, s, s + 1, shape.num_heads() * head_dim) == alone);
       }
       CHECK(worst_error(shape, sequences[7], sequences[7].len - 1, paged.step({decodes[7]}, one)) < 3e-6);
