@@ -116,7 +116,7 @@ class KvCache {
   BlockIndex index_;
   LruList dead_;
   LruList live_;
-  std::vector<Node> nodes_;                   // by block
+  std::vector<Node> nodes_;                  // by block
   mutable std::vector<Token> block_tokens_;  // of the key being spelled
   std::int64_t num_evictions_ = 0;
   std::int64_t num_dead_blocks_ = 0;
