@@ -21,6 +21,7 @@ from blendserve.errors import UserError
 from blendserve.io.batch_input import BatchRequest, RowError, read_requests, require_rows, row_ids
 from blendserve.io.paths import STANDARD_STREAM, check_paths, input_file
 from blendserve.io.result_writer import ResultWriter
+from blendserve.io.resume import outdated_path
 from blendserve.llm import LLM
 from blendserve.models import read_config, resolve_model
 from blendserve.models.default_model import DEFAULT_MODEL_NAME
@@ -138,7 +139,8 @@ def _job_key(model_dir: Path, settings: ResolvedConfig) -> str:
 def _outdated_text(count: int, output: str) -> str:
     return (
         f"{count:,} answer{'s' if count > 1 else ''} of an earlier run in {output} will be computed again: the row, "
-        "the model, its precision, --seed or --stop-runaways is another now"
+        "the model, its precision, --seed or --stop-runaways is another now; what they were is kept in "
+        f"{outdated_path(Path(output))}"
     )
 
 

@@ -41,7 +41,7 @@ class ResultWriter:
 
     @property
     def num_outdated(self) -> int:
-        """Answers of an earlier run that are dropped: their row, or what else decides an answer, is another now."""
+        """Answers of an earlier run that are set aside: their row, or what else decides an answer, is another now."""
         return self._earlier.num_outdated
 
     def is_completed(self, request: BatchRequest) -> bool:

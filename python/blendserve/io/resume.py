@@ -16,7 +16,7 @@ import orjson
 from blendserve.errors import UserError
 from blendserve.io.fields import shown
 
-__all__ = ["EarlierAnswers", "keep_completed", "row_key"]
+__all__ = ["EarlierAnswers", "keep_completed", "outdated_path", "row_key"]
 
 _KEY_BYTES = 12
 _ROW_START = b'{"id":"batch_req_'
@@ -31,24 +31,30 @@ def row_key(custom_id: str, row_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class EarlierAnswers:
-    """Of an earlier run. keys: see `row_key`, of those that stay. num_outdated: dropped, for their row, the model or a
-    setting that decides answers is another now.
+    """Of an earlier run. keys: see `row_key`, of those that stay. num_outdated: set aside, for their row, the model or
+    a setting that decides answers is another now.
     """
 
     keys: set[bytes]
     num_outdated: int
 
 
+def outdated_path(path: Path) -> Path:
+    """Where answers go that are set aside from the results in `path`."""
+    return path.with_name(f"{path.name}.outdated")
+
+
 def keep_completed(path: Path, job: Mapping[str, str] | None) -> EarlierAnswers:
     """Drops every row of a results file that must be redone.
 
-    A half written row, an error row and a repeated row are dropped. With `job` (see `row_ids`), so
-    is the answer to a row that has changed since. The file is replaced as a whole, and only if a row is dropped.
+    A half written row, an error row and a repeated row are dropped. With `job` (see `row_ids`), the answer to a row
+    that has changed since goes to the end of `outdated_path`. The file is replaced as a whole, and only if a row leaves
+    it.
     Raises `UserError`, with the file untouched, if a line is not a result row or answers a custom_id outside the job.
     """
     completed: set[bytes] = set()
     dropped: set[int] = set()
-    num_outdated = 0
+    outdated: set[int] = set()
     with path.open("rb") as source:
         for number, line in enumerate(source, 1):
             place = f"output {path}, line {number}"
@@ -56,15 +62,16 @@ def keep_completed(path: Path, job: Mapping[str, str] | None) -> EarlierAnswers:
             if row is None or not _is_success(row):
                 dropped.add(number)
             elif _is_outdated(place, row, job):
-                dropped.add(number)
-                num_outdated += 1
+                outdated.add(number)
             elif (key := row_key(row["custom_id"], row["id"])) in completed:
                 dropped.add(number)
             else:
                 completed.add(key)
-    if dropped:
-        _drop_lines(path.resolve(), dropped)
-    return EarlierAnswers(completed, num_outdated)
+    if outdated:
+        _append_lines(path, outdated, outdated_path(path))
+    if dropped or outdated:
+        _drop_lines(path.resolve(), dropped | outdated)
+    return EarlierAnswers(completed, len(outdated))
 
 
 def _is_outdated(place: str, row: Mapping[str, Any], job: Mapping[str, str] | None) -> bool:
@@ -95,6 +102,13 @@ def _is_success(row: dict[str, Any]) -> bool:
     response = row["response"]
     answered = isinstance(response, dict) and response.get("status_code") == 200 and row["error"] is None
     return answered and isinstance(row["id"], str) and isinstance(row["custom_id"], str)
+
+
+def _append_lines(path: Path, numbers: set[int], to: Path) -> None:
+    with path.open("rb") as source, to.open("ab") as target:
+        target.writelines(line for number, line in enumerate(source, 1) if number in numbers)
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def _drop_lines(path: Path, dropped: set[int]) -> None:

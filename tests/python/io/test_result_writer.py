@@ -115,7 +115,7 @@ def test_resume_rewrites_the_file_behind_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real").read_bytes() == answer(a)
 
 
-def test_a_changed_row_is_done_again_and_its_old_answer_dropped(tmp_path: Path) -> None:
+def test_a_changed_row_is_done_again_and_its_old_answer_set_aside(tmp_path: Path) -> None:
     old, same = requests("a", "b")
     (new,) = requests("a", max_tokens=5)
     path = tmp_path / "out"
@@ -125,6 +125,11 @@ def test_a_changed_row_is_done_again_and_its_old_answer_dropped(tmp_path: Path) 
         assert writer.num_outdated == 1
         writer.write(answer(new))
     assert path.read_bytes() == answer(same) + answer(new)
+    assert (tmp_path / "out.outdated").read_bytes() == answer(old)
+    with ResultWriter(str(path), resume=True, job=row_ids([old, same])) as writer:
+        assert writer.num_outdated == 1
+    assert path.read_bytes() == answer(same)
+    assert (tmp_path / "out.outdated").read_bytes() == answer(old) + answer(new)
 
 
 @pytest.mark.parametrize("resume", [True, False])
