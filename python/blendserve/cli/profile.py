@@ -34,6 +34,7 @@ def profile(
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16, as of `run`.")] = "auto",
     weight_dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8, as of `run`.")] = "auto",
+    kv_dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16, as of `run`.")] = "auto",
 ) -> None:
     """Measure this machine in less than a minute: a device file for `run`, `plan` and `simulate`."""
     console = Console(stderr=True)
@@ -41,7 +42,12 @@ def profile(
         if output_path == STANDARD_STREAM:
             raise UserError("output - is not possible: standard output has the table; give a file")
         check_new_file("output", output_path, {})
-        config = EngineConfig(device=device, dtype=dtype, weight_dtype=weight_dtype)  # type: ignore[arg-type]
+        config = EngineConfig(
+            device=device,  # type: ignore[arg-type]
+            dtype=dtype,  # type: ignore[arg-type]
+            weight_dtype=weight_dtype,  # type: ignore[arg-type]
+            kv_dtype=kv_dtype,  # type: ignore[arg-type]
+        )
         let_idle_threads_sleep()
         try:
             from blendserve.models import resolve_model

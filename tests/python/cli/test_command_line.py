@@ -32,7 +32,7 @@ SYNTHESIZE_OPTIONS = {
     "--kv-dtype", "--help",
 }  # fmt: skip
 
-PROFILE_OPTIONS = {"--output", "--model", "--device", "--dtype", "--weight-dtype", "--help"}
+PROFILE_OPTIONS = {"--output", "--model", "--device", "--dtype", "--weight-dtype", "--kv-dtype", "--help"}
 
 
 def test_the_version_is_the_packages() -> None:

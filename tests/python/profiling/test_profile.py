@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,14 @@ from blendserve.profiling.timing import median_times_s
 from tiny_models import build_llama
 
 
-@pytest.mark.parametrize(("dtype", "element_bytes"), [("float32", 4), ("bfloat16", 2)])
-def test_a_profile_is_a_device_that_plans_and_runs(tmp_path: Path, dtype: str, element_bytes: int) -> None:
-    config = EngineConfig(device="cpu", dtype=dtype, weight_dtype="int8")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("dtype", "kv_dtype", "element_bytes"),
+    [("float32", "auto", 4), ("float32", "bfloat16", 4), ("bfloat16", "auto", 2)],
+)
+def test_a_profile_is_a_device_that_plans_and_runs(
+    tmp_path: Path, dtype: Any, kv_dtype: Any, element_bytes: int
+) -> None:
+    config = EngineConfig(device="cpu", dtype=dtype, weight_dtype="int8", kv_dtype=kv_dtype)
     device = profile_device(build_llama(tmp_path / "model"), config, seconds=0)
     rates = device.measured
     assert rates is not None
