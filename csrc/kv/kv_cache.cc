@@ -8,6 +8,8 @@
 namespace blendserve {
 namespace {
 
+constexpr std::int32_t kPrefetchDistance = 4;  // blocks
+
 std::int32_t checked_block_size(std::int32_t block_size) {
   if (block_size < 1) throw InvalidInput("block_size is " + std::to_string(block_size) + "; it must be at least 1");
   return block_size;
@@ -157,6 +159,7 @@ void KvCache::release(BlockTable& table, std::int32_t live_len) {
   withdraw(table);
   const std::int32_t num_live = live_len / block_size_;
   for (std::int32_t i = table.size() - 1; i >= 0; --i) {
+    if (i >= kPrefetchDistance) prefetch_block(table.blocks_[static_cast<std::size_t>(i - kPrefetchDistance)]);
     release_block(table.blocks_[static_cast<std::size_t>(i)], i < num_live);
   }
   table.blocks_.clear();
@@ -193,14 +196,21 @@ BlockId KvCache::allocate() {
   return *pool_.allocate();
 }
 
-// Of the block that will be evicted next, and of the one after it.
+// What the eviction of the next block will touch, as far as what was fetched before tells, and of the one after it what
+// tells more.
 void KvCache::prefetch_eviction(const LruList& unheld) const {
   if (unheld.size() < 2) return;
   const BlockId next = unheld.front();
   const BlockId after = unheld.after(next);
   index_.prefetch_slot(next);
+  if (const BlockId parent = index_.parent(next); parent != kNoBlock) __builtin_prefetch(&node(parent), 1);
   index_.prefetch_entry(after);
-  __builtin_prefetch(&node(after), 1);
+  prefetch_block(after);
+}
+
+void KvCache::prefetch_block(BlockId block) const {
+  pool_.prefetch(block);
+  __builtin_prefetch(&node(block), 1);
 }
 
 // A dead block that leads to a live one, of a request that was cancelled, stays with it.

@@ -101,6 +101,7 @@ class KvCache {
   void release_block(BlockId block, bool is_live = true);
   BlockId allocate();
   void prefetch_eviction(const LruList& unheld) const;
+  void prefetch_block(BlockId block) const;
   void put_unheld(BlockId block, bool is_live);
   void take_unheld(BlockId block);
   std::int32_t* live_children_of_parent(BlockId block);

@@ -79,17 +79,20 @@ struct ReadingOrder {
 template <class Vector, class Dtype, int kRows>
 void score_positions(const float* q, std::int32_t head_dim, const void* const* rows, std::ptrdiff_t offset,
                      ReadAhead& ahead, float* exponents) {
+  constexpr int kLanesOfLine = 16 / Vector::kLen;
   typename Vector::Floats sums[kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     sums[r] = Vector::zero();
   }
   for (std::int32_t i = 0; i < head_dim; i += Dtype::kPieceLen) {
-    ahead.template fetch<Vector::kLen * Dtype::kPieceLen * Dtype::kElementSize>();
     typename Vector::Floats x[Vector::kPiece];
     Vector::load_transposed(rows, offset + i * Dtype::kElementSize, x);
 #pragma GCC unroll 8
     for (int j = 0; j < Vector::kPiece; ++j) {
+      if (j % kLanesOfLine == 0) {
+        ahead.template fetch<64>();
+      }
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         sums[r] = Dtype::multiply_add(q + r * head_dim + i + Dtype::kPerLane * j, x[j], sums[r]);
