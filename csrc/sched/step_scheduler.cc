@@ -103,11 +103,16 @@ void StepScheduler::prefetch_update(const StepPlan& plan, std::size_t s) const {
   if (s + kDistance < ids.size()) {
     const RequestRow& row = row_of(s + kDistance);
     __builtin_prefetch(row.output.data() + row.output.size(), 1);
-    __builtin_prefetch(row.sequence, 1);
+    if (const Sequence* const sequence = row.sequence) {
+      __builtin_prefetch(sequence, 1);
+      __builtin_prefetch(&sequence->last_token, 1);
+    }
   }
-  if (s + kPublishDistance < ids.size() && plan.kv_lens[s + kPublishDistance] % config_.block_size == 0) {
+  if (s + kPublishDistance < ids.size()) {
     const RequestRow& row = row_of(s + kPublishDistance);
-    if (row.sequence != nullptr) cache_.prefetch_publish(row.sequence->blocks, row.tokens());
+    if (row.sequence != nullptr && cache_.has_unpublished(row.sequence->blocks, plan.kv_lens[s + kPublishDistance])) {
+      cache_.prefetch_publish(row.sequence->blocks, row.tokens());
+    }
   }
 }
 
