@@ -38,3 +38,15 @@ TEST_CASE("a token view copies across the border of prompt and output") {
     }
   }
 }
+
+TEST_CASE("a slice of a token view is copied only where it lies in two pieces") {
+  const std::vector<Token> prompt{1, 2, 3};
+  const std::vector<Token> output{4, 5, 6};
+  const TokenView view(prompt, output);
+  std::vector<Token> scratch(2);
+  const auto slice = [&](std::int32_t begin) { return view.slice(begin, scratch); };
+  CHECK(slice(1).data() == prompt.data() + 1);
+  CHECK(slice(4).data() == output.data() + 1);
+  CHECK(slice(2).data() == scratch.data());
+  CHECK(scratch == std::vector<Token>{3, 4});
+}
