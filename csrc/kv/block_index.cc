@@ -7,6 +7,11 @@
 #include "base/rng.h"
 
 namespace blendserve {
+namespace {
+
+constexpr std::uint64_t kPlace = 0xD6E8FEB86659FD93ULL;  // odd, its bits spread
+
+}  // namespace
 
 BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size)
     : block_size_(block_size),
@@ -14,12 +19,6 @@ BlockIndex::BlockIndex(std::int64_t num_blocks, std::int32_t block_size)
       slots_(mask_ + 1),
       entries_(static_cast<std::size_t>(num_blocks)),
       tokens_(static_cast<std::size_t>(num_blocks) * static_cast<std::size_t>(block_size)) {}
-
-namespace {
-
-constexpr std::uint64_t kPlace = 0xD6E8FEB86659FD93ULL;  // odd, its bits spread
-
-}  // namespace
 
 // The sum of the mixed tokens, two by two, each mixed with its place: no addend waits for another.
 std::uint32_t BlockIndex::hash(const BlockKey& key) {

@@ -35,12 +35,6 @@ class BlockIndex {
   BlockKey key(BlockId block) const { return {parent(block), tokens(block), entry(block).salt}; }
   std::int64_t size() const { return size_; }
 
-  // What find() and find_or_insert() will look at first.
-  void prefetch(const BlockKey& key) const { __builtin_prefetch(&slots_[hash(key) & mask_], 1); }
-  // What erase() will touch; the second looks at what the first fetches.
-  void prefetch_entry(BlockId block) const { __builtin_prefetch(&entry(block)); }
-  void prefetch_slot(BlockId block) const { __builtin_prefetch(&slots_[entry(block).hash & mask_], 1); }
-
   void verify() const;
 
  private:

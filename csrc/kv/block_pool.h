@@ -26,8 +26,6 @@ class BlockPool {
   // Puts an unheld block that is not on the free list back there.
   void recycle(BlockId block);
 
-  void prefetch(BlockId block) const { __builtin_prefetch(&num_holders_[static_cast<std::size_t>(block)], 1); }
-
   void verify() const;
 
  private:

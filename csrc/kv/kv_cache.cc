@@ -8,8 +8,6 @@
 namespace blendserve {
 namespace {
 
-constexpr std::int32_t kPrefetchDistance = 4;  // blocks
-
 std::int32_t checked_block_size(std::int32_t block_size) {
   if (block_size < 1) throw InvalidInput("block_size is " + std::to_string(block_size) + "; it must be at least 1");
   return block_size;
@@ -123,13 +121,6 @@ void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t n
   }
 }
 
-void KvCache::prefetch_publish(const BlockTable& table, const TokenView& tokens) const {
-  const std::int32_t index = table.num_in_tree_;
-  if (!table.is_chain_open_ || (index + 1) * block_size_ > tokens.shareable_len()) return;
-  KeyReader reader(tokens, block_tokens_);
-  index_.prefetch(reader.key(index, parent_in(table.blocks_, index)));
-}
-
 void KvCache::publish_private_block(BlockTable& table, const BlockKey& key) {
   BlockId& block = table.blocks_[static_cast<std::size_t>(table.num_in_tree_)];
   const BlockId cached = find_or_add_node(key, block, BlockState::kComputed, kNoRequest);
@@ -159,7 +150,6 @@ void KvCache::release(BlockTable& table, std::int32_t live_len) {
   withdraw(table);
   const std::int32_t num_live = live_len / block_size_;
   for (std::int32_t i = table.size() - 1; i >= 0; --i) {
-    if (i >= kPrefetchDistance) prefetch_block(table.blocks_[static_cast<std::size_t>(i - kPrefetchDistance)]);
     release_block(table.blocks_[static_cast<std::size_t>(i)], i < num_live);
   }
   table.blocks_.clear();
@@ -186,31 +176,12 @@ void KvCache::release_block(BlockId block, bool is_live) {
 BlockId KvCache::allocate() {
   if (pool_.num_free() == 0) {
     num_evictions_ += dead_.empty() ? 1 : 0;
-    const LruList& unheld = dead_.empty() ? live_ : dead_;
-    const BlockId evicted = unheld.front();
+    const BlockId evicted = (dead_.empty() ? live_ : dead_).front();
     take_unheld(evicted);
     remove_node(evicted);
     pool_.recycle(evicted);
-    prefetch_eviction(unheld);
   }
   return *pool_.allocate();
-}
-
-// What the eviction of the next block will touch, as far as what was fetched before tells, and of the one after it what
-// tells more.
-void KvCache::prefetch_eviction(const LruList& unheld) const {
-  if (unheld.size() < 2) return;
-  const BlockId next = unheld.front();
-  const BlockId after = unheld.after(next);
-  index_.prefetch_slot(next);
-  if (const BlockId parent = index_.parent(next); parent != kNoBlock) __builtin_prefetch(&node(parent), 1);
-  index_.prefetch_entry(after);
-  prefetch_block(after);
-}
-
-void KvCache::prefetch_block(BlockId block) const {
-  pool_.prefetch(block);
-  __builtin_prefetch(&node(block), 1);
 }
 
 // A dead block that leads to a live one, of a request that was cancelled, stays with it.

@@ -65,9 +65,7 @@ class KvCache {
   // The first num_computed tokens of the table's sequence are computed: its full blocks become readable. A block whose
   // content another request computed meanwhile is given back, and the table takes the one in the tree.
   void publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
-  // Fetches what publish() will touch for the first private block, which must be computed by then.
-  void prefetch_publish(const BlockTable& table, const TokenView& tokens) const;
-  // Whether publish() is of any effect.
+  // Whether that is of any effect.
   bool has_unpublished(const BlockTable& table, std::int32_t num_computed) const {
     return (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_;
   }
@@ -100,8 +98,6 @@ class KvCache {
   void hold(BlockId block);
   void release_block(BlockId block, bool is_live = true);
   BlockId allocate();
-  void prefetch_eviction(const LruList& unheld) const;
-  void prefetch_block(BlockId block) const;
   void put_unheld(BlockId block, bool is_live);
   void take_unheld(BlockId block);
   std::int32_t* live_children_of_parent(BlockId block);

@@ -92,11 +92,10 @@ const std::vector<RequestId>& StepScheduler::update(const StepPlan& plan, std::s
   return finished_;
 }
 
-// Of the sequences behind sequence s: the row, then what that points to, then where the cache will publish a block.
+// Of the sequences behind sequence s: the row, then what that points to.
 void StepScheduler::prefetch_update(const StepPlan& plan, std::size_t s) const {
   constexpr std::size_t kRowDistance = 16;
   constexpr std::size_t kDistance = 8;
-  constexpr std::size_t kPublishDistance = 4;
   const auto& ids = plan.request_ids;
   const auto row_of = [&](std::size_t i) -> const RequestRow& { return rows_[static_cast<std::size_t>(ids[i])]; };
   if (s + kRowDistance < ids.size()) __builtin_prefetch(&row_of(s + kRowDistance));
@@ -106,12 +105,6 @@ void StepScheduler::prefetch_update(const StepPlan& plan, std::size_t s) const {
     if (const Sequence* const sequence = row.sequence) {
       __builtin_prefetch(sequence, 1);
       __builtin_prefetch(&sequence->last_token, 1);
-    }
-  }
-  if (s + kPublishDistance < ids.size()) {
-    const RequestRow& row = row_of(s + kPublishDistance);
-    if (row.sequence != nullptr && cache_.has_unpublished(row.sequence->blocks, plan.kv_lens[s + kPublishDistance])) {
-      cache_.prefetch_publish(row.sequence->blocks, row.tokens());
     }
   }
 }
