@@ -12,6 +12,7 @@ class IndexSet {
  public:
   explicit IndexSet(std::int32_t size);
 
+  bool empty() const { return levels_.back().empty() || levels_.back().front() == 0; }
   bool contains(std::int32_t index) const;
   void insert(std::int32_t index);
   void erase(std::int32_t index);

@@ -13,8 +13,8 @@ class KvCache;
 
 // The KV blocks one running request holds, in order of position. Move-only: the blocks go back when it is destroyed.
 //
-//   [0, num_in_tree)               nodes of the prefix tree, found there or put there by this request
-//   [num_in_tree, size)            private: not full yet, or their content stands in the tree under another block
+//   [0, num_in_tree)               nodes of the prefix tree, found there or announced there by this request
+//   [num_in_tree, size)            private: what nobody is known to wait for, until it is released
 //
 // num_published <= num_in_tree of them are known to be computed.
 class BlockTable {
@@ -48,7 +48,6 @@ class BlockTable {
     std::swap(blocks_, other.blocks_);
     std::swap(num_in_tree_, other.num_in_tree_);
     std::swap(num_published_, other.num_published_);
-    std::swap(is_chain_open_, other.is_chain_open_);
   }
 
   KvCache* cache_ = nullptr;
@@ -56,7 +55,6 @@ class BlockTable {
   std::vector<BlockId> blocks_;
   std::int32_t num_in_tree_ = 0;
   std::int32_t num_published_ = 0;
-  bool is_chain_open_ = true;  // false once a full block had to stay private: what follows can't hang in the tree
 };
 
 }  // namespace blendserve

@@ -52,6 +52,7 @@ KvCache KvCache::taken_over(KvCache& other) {
   KvCache cache = std::exchange(other, KvCache(other.num_blocks(), other.block_size()));
   other.num_evictions_ = std::exchange(cache.num_evictions_, 0);
   other.num_dead_blocks_ = std::exchange(cache.num_dead_blocks_, 0);
+  other.has_evicted_ = std::exchange(cache.has_evicted_, false);
   return cache;
 }
 
@@ -74,7 +75,8 @@ bool KvCache::is_pending(BlockId block, RequestId owner_id) const {
   return is_pending(block) && owner(block) == owner_id;
 }
 
-std::optional<BlockTable> KvCache::admit(RequestId owner, const PrefixMatch& match, const TokenView& tokens) {
+std::optional<BlockTable> KvCache::admit(RequestId owner, const PrefixMatch& match, const TokenView& tokens,
+                                         std::int32_t live_len) {
   const auto num_new = num_blocks_for(tokens.size()) - static_cast<std::int32_t>(match.blocks.size());
   if (num_available() - match.num_unheld < num_new) return std::nullopt;
   BlockTable table(*this, owner);
@@ -85,7 +87,7 @@ std::optional<BlockTable> KvCache::admit(RequestId owner, const PrefixMatch& mat
   }
   table.num_in_tree_ = table.size();
   for (std::int32_t i = 0; i < num_new; ++i) table.blocks_.push_back(allocate());
-  announce(table, tokens);
+  announce(table, tokens, live_len);
   return table;
 }
 
@@ -95,9 +97,10 @@ bool KvCache::extend(BlockTable& table) {
   return true;
 }
 
-void KvCache::announce(BlockTable& table, const TokenView& tokens) {
+void KvCache::announce(BlockTable& table, const TokenView& tokens, std::int32_t live_len) {
   KeyReader reader(tokens, block_tokens_);
-  for (std::int32_t i = table.num_in_tree_; (i + 1) * block_size_ <= tokens.shareable_len(); ++i) {
+  const std::int32_t num_shared = std::min({tokens.size(), tokens.shareable_len(), live_len}) / block_size_;
+  for (std::int32_t i = table.num_in_tree_; i < num_shared; ++i) {
     const BlockKey key = reader.key(i, parent_in(table.blocks_, i));
     const BlockId block = table.blocks_[static_cast<std::size_t>(i)];
     if (find_or_add_node(key, block, BlockState::kPending, table.owner_) != block) break;
@@ -105,35 +108,9 @@ void KvCache::announce(BlockTable& table, const TokenView& tokens) {
   }
 }
 
-void KvCache::publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed) {
-  KeyReader reader(tokens, block_tokens_);
-  for (; has_unpublished(table, num_computed); ++table.num_published_) {
-    if (table.num_published_ < table.num_in_tree_) {
-      const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_published_)];
-      if (is_pending(block, table.owner_)) node(block).state = BlockState::kComputed;
-    } else if ((table.num_published_ + 1) * block_size_ > tokens.shareable_len()) {
-      table.is_chain_open_ = false;
-      break;
-    } else {
-      publish_private_block(table, reader.key(table.num_published_, parent_in(table.blocks_, table.num_published_)));
-      if (!table.is_chain_open_) break;
-    }
-  }
-}
-
-void KvCache::publish_private_block(BlockTable& table, const BlockKey& key) {
-  BlockId& block = table.blocks_[static_cast<std::size_t>(table.num_in_tree_)];
-  const BlockId cached = find_or_add_node(key, block, BlockState::kComputed, kNoRequest);
-  if (state(cached) != BlockState::kComputed) {
-    table.is_chain_open_ = false;
-    return;
-  }
-  if (cached != block) {
-    hold(cached);
-    release_block(block);
-    block = cached;
-  }
-  ++table.num_in_tree_;
+void KvCache::publish_next(BlockTable& table) {
+  const BlockId block = table.blocks_[static_cast<std::size_t>(table.num_published_++)];
+  if (is_pending(block, table.owner_)) node(block).state = BlockState::kComputed;
 }
 
 void KvCache::withdraw(BlockTable& table) {
@@ -143,14 +120,44 @@ void KvCache::withdraw(BlockTable& table) {
     remove_node(block);
     --table.num_in_tree_;
   }
-  table.is_chain_open_ = false;
 }
 
-void KvCache::release(BlockTable& table, std::int32_t live_len) {
+void KvCache::release(BlockTable& table, const TokenView& tokens, std::int32_t num_computed, std::int32_t live_len,
+                      bool keeps_dead) {
   withdraw(table);
-  const std::int32_t num_live = live_len / block_size_;
+  const std::int32_t num_full = std::min(num_computed, tokens.shareable_len()) / block_size_;
+  const std::int32_t num_live = std::min(num_full, live_len / block_size_);
+  add_computed(table, tokens, keeps_dead ? num_full : num_live);
+  give_back(table, num_live, num_full);
+}
+
+void KvCache::release(BlockTable& table) {
+  withdraw(table);
+  give_back(table, table.size(), table.size());
+}
+
+// Adds to the tree what the first num_blocks blocks of the table, all computed, miss there. Where another request has
+// computed the same content meanwhile, the table takes that block and gives its own back.
+void KvCache::add_computed(BlockTable& table, const TokenView& tokens, std::int32_t num_blocks) {
+  KeyReader reader(tokens, block_tokens_);
+  for (; table.num_in_tree_ < num_blocks; ++table.num_in_tree_) {
+    const std::int32_t i = table.num_in_tree_;
+    BlockId& block = table.blocks_[static_cast<std::size_t>(i)];
+    const BlockKey key = reader.key(i, parent_in(table.blocks_, i));
+    const BlockId cached = find_or_add_node(key, block, BlockState::kComputed, kNoRequest);
+    if (cached == block) continue;
+    if (state(cached) != BlockState::kComputed) return;
+    hold(cached);
+    release_block(block, /*is_live=*/true);
+    block = cached;
+  }
+}
+
+void KvCache::give_back(BlockTable& table, std::int32_t num_live, std::int32_t num_full) {
   for (std::int32_t i = table.size() - 1; i >= 0; --i) {
-    release_block(table.blocks_[static_cast<std::size_t>(i)], i < num_live);
+    const bool is_live = i < num_live;
+    const bool is_unheld = release_block(table.blocks_[static_cast<std::size_t>(i)], is_live);
+    if (is_unheld && !is_live && i < num_full) ++num_dead_blocks_;
   }
   table.blocks_.clear();
   table.num_in_tree_ = 0;
@@ -162,20 +169,22 @@ void KvCache::hold(BlockId block) {
   pool_.hold(block);
 }
 
-void KvCache::release_block(BlockId block, bool is_live) {
-  if (!pool_.release(block)) return;
+// True when nobody holds it any more.
+bool KvCache::release_block(BlockId block, bool is_live) {
+  if (!pool_.release(block)) return false;
   if (state(block) == BlockState::kPrivate) {
     pool_.recycle(block);
-    return;
+  } else {
+    BLENDSERVE_ASSERT(state(block) == BlockState::kComputed);
+    put_unheld(block, is_live);
   }
-  BLENDSERVE_ASSERT(state(block) == BlockState::kComputed);
-  num_dead_blocks_ += is_live ? 0 : 1;
-  put_unheld(block, is_live);
+  return true;
 }
 
 BlockId KvCache::allocate() {
   if (pool_.num_free() == 0) {
     num_evictions_ += dead_.empty() ? 1 : 0;
+    has_evicted_ = true;
     const BlockId evicted = (dead_.empty() ? live_ : dead_).front();
     take_unheld(evicted);
     remove_node(evicted);

@@ -47,8 +47,10 @@ class KvCache {
   std::int64_t num_available() const { return pool_.num_free() + dead_.size() + live_.size(); }
   // Of blocks that may have been read again.
   std::int64_t num_evictions() const { return num_evictions_; }
-  // Cached blocks that were released when nobody was known to wait for them.
+  // Full, computed blocks that were released when nobody was known to wait for them.
   std::int64_t num_dead_blocks() const { return num_dead_blocks_; }
+  // Whether a cached block, live or dead, had to go for another.
+  bool has_evicted() const { return has_evicted_; }
   std::int32_t num_blocks_for(std::int32_t num_tokens) const { return (num_tokens + block_size_ - 1) / block_size_; }
 
   // Matches whole blocks within the first max_tokens tokens, as far as they may be shared; pending blocks count.
@@ -57,24 +59,27 @@ class KvCache {
   bool is_pending(BlockId block) const { return state(block) == BlockState::kPending; }
   RequestId owner(BlockId block) const { return node(block).owner; }
 
-  // Holds the matched blocks, allocates the rest of what `tokens` need, and announces the full ones in the tree as
-  // pending. Returns nothing, and changes nothing, when there are too few blocks.
-  std::optional<BlockTable> admit(RequestId owner, const PrefixMatch& match, const TokenView& tokens);
+  // Holds the matched blocks, allocates the rest of what `tokens` need, and announces the full ones within the first
+  // live_len tokens in the tree as pending. Returns nothing, and changes nothing, when there are too few blocks.
+  std::optional<BlockTable> admit(RequestId owner, const PrefixMatch& match, const TokenView& tokens,
+                                  std::int32_t live_len = kAllLive);
   // One more private block at the end; false, and nothing changed, when there is none.
   bool extend(BlockTable& table);
-  // The first num_computed tokens of the table's sequence are computed: its full blocks become readable. A block whose
-  // content another request computed meanwhile is given back, and the table takes the one in the tree.
-  void publish(BlockTable& table, const TokenView& tokens, std::int32_t num_computed);
-  // Whether that is of any effect.
-  bool has_unpublished(const BlockTable& table, std::int32_t num_computed) const {
-    return (table.num_published_ + 1) * block_size_ <= num_computed && table.is_chain_open_;
+  // The first num_computed tokens of the table's sequence are computed: of its blocks that were announced the full ones
+  // become readable.
+  void publish(BlockTable& table, std::int32_t num_computed) {
+    while (table.num_published_ < table.num_in_tree_ && (table.num_published_ + 1) * block_size_ <= num_computed) {
+      publish_next(table);
+    }
   }
-  // Takes what the table's owner announced and did not compute out of the tree again. Readers of these blocks, if any,
-  // must be withdrawn first.
-  void withdraw(BlockTable& table);
-  // Gives all blocks back. What is computed and in the tree stays cached until evicted; what lies beyond the first
-  // `live_len` tokens of the sequence is dead, and evicted before all that is not.
-  void release(BlockTable& table, std::int32_t live_len = kAllLive);
+  // Gives all blocks back, of whose sequence the first num_computed tokens are computed. The full blocks of these
+  // within the first live_len tokens stay cached until evicted. Those behind are dead: evicted before all that is live
+  // or, unless keeps_dead, free at once where they were not announced. What was announced and is not computed is taken
+  // out of the tree; its readers, if any, must be released before.
+  void release(BlockTable& table, const TokenView& tokens, std::int32_t num_computed, std::int32_t live_len = kAllLive,
+               bool keeps_dead = true);
+  // The same of a request that is of no account: only what is in the tree already stays cached.
+  void release(BlockTable& table);
   static constexpr std::int32_t kAllLive = INT32_MAX;
 
   // Throws InternalError unless every invariant holds and `tables` are exactly the holders of the held blocks.
@@ -96,15 +101,18 @@ class KvCache {
   BlockState state(BlockId block) const { return node(block).state; }
   bool is_unheld(BlockId block) const { return dead_.contains(block) || live_.contains(block); }
   void hold(BlockId block);
-  void release_block(BlockId block, bool is_live = true);
+  bool release_block(BlockId block, bool is_live);
   BlockId allocate();
   void put_unheld(BlockId block, bool is_live);
   void take_unheld(BlockId block);
   std::int32_t* live_children_of_parent(BlockId block);
   BlockId find_or_add_node(const BlockKey& key, BlockId block, BlockState state, RequestId owner);
   void remove_node(BlockId block);
-  void announce(BlockTable& table, const TokenView& tokens);
-  void publish_private_block(BlockTable& table, const BlockKey& key);
+  void announce(BlockTable& table, const TokenView& tokens, std::int32_t live_len);
+  void publish_next(BlockTable& table);
+  void withdraw(BlockTable& table);
+  void add_computed(BlockTable& table, const TokenView& tokens, std::int32_t num_tokens);
+  void give_back(BlockTable& table, std::int32_t num_live, std::int32_t num_full);
   void verify_node(BlockId block) const;
   void verify_order(const LruList& unheld) const;
 
@@ -117,6 +125,7 @@ class KvCache {
   mutable std::vector<Token> block_tokens_;  // of the key being spelled
   std::int64_t num_evictions_ = 0;
   std::int64_t num_dead_blocks_ = 0;
+  bool has_evicted_ = false;
 };
 
 }  // namespace blendserve

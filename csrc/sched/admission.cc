@@ -74,7 +74,8 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
   if (max_scored_chunk(row, num_hit) == 0) return Admission::kNoRoom;
   const std::int64_t num_new = cache_.num_blocks_for(tokens.size()) - num_matched;
   if (num_new + num_watermark_blocks() > cache_.num_available() - match.num_unheld) return Admission::kNoRoom;
-  auto blocks = cache_.admit(row.request.id, match, tokens);
+  on_wait_end(row.request.id);
+  auto blocks = cache_.admit(row.request.id, match, tokens, knows_readers() ? live_len(row) : KvCache::kAllLive);
   BLENDSERVE_ASSERT(blocks.has_value());
 
   if (row.num_cached < 0) {
@@ -94,7 +95,6 @@ StepScheduler::Admission StepScheduler::try_admit(RequestRow& row, std::int32_t&
                                                          .last_token = row.last_token()}));
   row.sequence = running_.back().get();
   row.status = RequestStatus::kRunning;
-  on_wait_end(row.request.id);
   schedule_chunk(row, budget);
   return Admission::kAdmitted;
 }

@@ -25,11 +25,11 @@ void StepScheduler::preempt(RequestId id) {
   ++stats_.num_preemptions;
 }
 
-// Gives the blocks back and hands the request to the policy again. The output stays; what it computed and published
-// stays cached until evicted; what it announced and did not compute is void, and a waiting reader takes it over.
+// Gives the blocks back and hands the request to the policy again. The output stays; what it computed stays cached
+// until evicted; what it announced and did not compute is void, and a waiting reader takes it over.
 void StepScheduler::retract(RequestRow& row) {
   row.max_computed = std::max(row.max_computed, row.sequence->num_computed);
-  cache_.release(row.sequence->blocks);
+  cache_.release(row.sequence->blocks, row.tokens(), row.sequence->num_computed);
   row.sequence = nullptr;
   row.status = RequestStatus::kWaiting;
   on_wait(row.request.id);

@@ -122,9 +122,7 @@ void StepScheduler::fill_pending_tokens(std::span<const Token> sampled) {
 void StepScheduler::accept_computed(RequestRow& row, std::int32_t num_computed) {
   Sequence& sequence = *row.sequence;
   sequence.num_computed = num_computed;
-  if (cache_.has_unpublished(sequence.blocks, num_computed)) {
-    cache_.publish(sequence.blocks, row.tokens(), num_computed);
-  }
+  cache_.publish(sequence.blocks, num_computed);
 }
 
 void StepScheduler::stop(RequestId id) {
@@ -282,7 +280,7 @@ void StepScheduler::finish(RequestRow& row, FinishReason reason) {
   row.status = RequestStatus::kFinished;
   row.finish_reason = reason;
   if (row.sequence != nullptr) {
-    cache_.release(row.sequence->blocks, live_len(row));
+    cache_.release(row.sequence->blocks, row.tokens(), row.sequence->num_computed, live_len(row), keeps_dead());
     row.sequence = nullptr;
   } else {
     on_wait_end(row.request.id);

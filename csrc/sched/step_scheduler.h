@@ -152,6 +152,8 @@ class StepScheduler {
   void on_wait(RequestId id);
   void on_wait_end(RequestId id);
   std::int32_t live_len(const RequestRow& row) const;
+  bool knows_readers() const;
+  bool keeps_dead() const;
 
   // preemption.cc
   std::vector<RequestId> running_ids() const;

@@ -18,6 +18,8 @@ class WaitingNeighbours {
   explicit WaitingNeighbours(std::span<const RequestId> tree_order);
 
   bool knows(RequestId id) const { return static_cast<std::size_t>(id) < ranks_.size(); }
+  std::int64_t num_known() const { return std::ssize(ranks_); }
+  bool empty() const { return waiting_.empty(); }
   void insert(RequestId id) { waiting_.insert(rank(id)); }
   void erase(RequestId id) { waiting_.erase(rank(id)); }
 

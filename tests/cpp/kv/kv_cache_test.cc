@@ -23,7 +23,7 @@ TEST_CASE("a block goes from free to pending to computed, and outlives its reque
     CHECK(cache.to_string() ==
           "block 0: pending for request 7, 1 holders, tokens 1 2\n"
           "  block 1: pending for request 7, 1 holders, tokens 3 4\n");
-    cache.publish(*table, view_of(tokens), 3);
+    cache.publish(*table, 3);
     CHECK(cache.to_string() ==
           "block 0: computed, 1 holders, tokens 1 2\n  block 1: pending for request 7, 1 holders, tokens 3 4\n");
     const BlockTable* held[] = {&*table};
@@ -45,18 +45,51 @@ TEST_CASE("admission is all or nothing") {
   cache.verify(held);
 }
 
-TEST_CASE("a block computed twice is given back, and the table takes the one in the tree") {
+TEST_CASE("what nobody waits for is in the tree from the end of its request on") {
+  KvCache cache(4, 2);
+  const std::vector<Token> tokens{1, 2, 3, 4};
+  auto table = cache.admit(0, {}, view_of(tokens), /*live_len=*/3);
+  CHECK(cache.match(view_of(tokens), 4).blocks.size() == 1);
+  cache.publish(*table, 4);
+  CHECK(cache.match(view_of(tokens), 4).blocks.size() == 1);
+  cache.release(*table, view_of(tokens), 4, /*live_len=*/2);
+  CHECK(cache.match(view_of(tokens), 4).blocks.size() == 2);
+  CHECK(cache.num_dead_blocks() == 1);
+  CHECK(cache.num_available() == 4);
+  cache.verify({});
+}
+
+TEST_CASE("what nobody waits for is free at once when nothing dead is kept") {
+  KvCache cache(4, 2);
+  const std::vector<Token> tokens{1, 2, 3, 4, 5, 6};
+  auto table = cache.admit(0, {}, view_of(tokens), /*live_len=*/2);
+  cache.publish(*table, 6);
+  cache.release(*table, view_of(tokens), 6, /*live_len=*/4, /*keeps_dead=*/false);
+  CHECK(cache.to_string() == "block 0: computed, 0 holders, tokens 1 2\n  block 1: computed, 0 holders, tokens 3 4\n");
+  CHECK(cache.num_dead_blocks() == 1);
+  cache.verify({});
+}
+
+TEST_CASE("only what is computed stays cached") {
+  KvCache cache(4, 2);
+  const std::vector<Token> tokens{1, 2, 3, 4, 5, 6};
+  auto table = cache.admit(0, {}, view_of(tokens));
+  cache.publish(*table, 3);
+  cache.release(*table, view_of(tokens), 3);
+  CHECK(cache.to_string() == "block 0: computed, 0 holders, tokens 1 2\n");
+  cache.verify({});
+}
+
+TEST_CASE("a block computed twice is cached once") {
   KvCache cache(4, 2);
   const std::vector<Token> tokens{1, 2};
   auto first = cache.admit(0, {}, view_of({tokens[0]}));
   auto second = cache.admit(1, {}, view_of({tokens[0]}));
-  cache.publish(*first, view_of(tokens), 2);
-  CHECK(cache.num_available() == 2);
-  cache.publish(*second, view_of(tokens), 2);
-  CHECK(cache.num_available() == 3);
-  CHECK(first->blocks()[0] == second->blocks()[0]);
-  const BlockTable* held[] = {&*first, &*second};
-  cache.verify(held);
+  cache.release(*first, view_of(tokens), 2);
+  cache.release(*second, view_of(tokens), 2);
+  CHECK(cache.to_string() == "block 0: computed, 0 holders, tokens 1 2\n");
+  CHECK(cache.num_available() == 4);
+  cache.verify({});
 }
 
 TEST_CASE("eviction takes leaves, the one released longest ago first") {
@@ -65,7 +98,7 @@ TEST_CASE("eviction takes leaves, the one released longest ago first") {
   const std::vector<Token> ac{1, 3};
   for (const auto& tokens : {ab, ac}) {
     auto table = cache.admit(0, cache.match(view_of(tokens), 2), view_of(tokens));
-    cache.publish(*table, view_of(tokens), 2);
+    cache.publish(*table, 2);
   }
   const std::vector<Token> other{7, 8};
   const auto table = cache.admit(1, {}, view_of(other));

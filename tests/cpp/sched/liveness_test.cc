@@ -95,6 +95,35 @@ TEST_CASE("of requests beyond the plan nothing is known to be dead") {
   CHECK(scheduler->stats().num_dead_blocks == 2);
 }
 
+TEST_CASE("a request beyond the plan reads what one of the plan computes") {
+  const Prompts prompts{iota(9)};
+  SchedulerConfig config = one_at_a_time(50);
+  config.max_batch_requests = 2;
+  const auto scheduler = planned_scheduler(prompts, config);
+  add(*scheduler, prompts, 1);
+  add(*scheduler, prompts, 1);
+  drain(*scheduler);
+  CHECK(scheduler->stats().num_joined_tokens == 8);
+}
+
+TEST_CASE("what nobody waits for is cached until the cache is full, and again once nobody waits") {
+  const Prompts prompts{iota(9, 100), iota(9, 200), iota(9, 300), iota(9, 400), iota(9, 500)};
+  const auto scheduler = planned_scheduler(prompts, one_at_a_time(/*num_blocks=*/6));
+  add(*scheduler, prompts, 1);
+  const auto is_cached = [&](std::size_t i) {
+    const auto first = std::to_string(prompts[i].front());
+    return scheduler->cache().to_string().find("tokens " + first) != std::string::npos;
+  };
+  for (int i = 0; i < 3; ++i) finish_next(*scheduler);  // the third needs three blocks of two free ones
+  CHECK(is_cached(0));
+  CHECK(is_cached(1));
+  CHECK_FALSE(is_cached(2));
+  drain(*scheduler);
+  CHECK_FALSE(is_cached(3));
+  CHECK(is_cached(4));
+  CHECK(scheduler->stats().num_dead_blocks == 10);
+}
+
 TEST_CASE("a scheduler goes on with what another has cached") {
   const Prompts prompts{iota(9), joined(iota(8), iota(6, 100))};
   const auto first = planned_scheduler({prompts[0]}, one_at_a_time(50));
