@@ -78,7 +78,7 @@ class KvCache {
   // out of the tree; its readers, if any, must be released before.
   void release(BlockTable& table, const TokenView& tokens, std::int32_t num_computed, std::int32_t live_len = kAllLive,
                bool keeps_dead = true);
-  // The same of a request that is of no account: only what is in the tree already stays cached.
+  // Likewise, but only what is in the tree already stays cached.
   void release(BlockTable& table);
   static constexpr std::int32_t kAllLive = INT32_MAX;
 
@@ -111,7 +111,7 @@ class KvCache {
   void announce(BlockTable& table, const TokenView& tokens, std::int32_t live_len);
   void publish_next(BlockTable& table);
   void withdraw(BlockTable& table);
-  void add_computed(BlockTable& table, const TokenView& tokens, std::int32_t num_tokens);
+  void add_computed(BlockTable& table, const TokenView& tokens, std::int32_t num_blocks);
   void give_back(BlockTable& table, std::int32_t num_live, std::int32_t num_full);
   void verify_node(BlockId block) const;
   void verify_order(const LruList& unheld) const;
